@@ -1,0 +1,62 @@
+/*
+ * addr.h - internet addresses and the tuple that makes a TCP connection unique.
+ *
+ * An IPv4 address that came through an IPv6 socket (::ffff:a.b.c.d, RFC 4291 § 2.5.5.2)
+ * is IPv4 here, from the moment it is read: users never see the mapped form.
+ *
+ * Reads next: sock.h.
+ */
+#ifndef NET_ADDR_H
+#define NET_ADDR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* Longest text of addr_format: "[" 45 characters of IPv6 "%" scope "]:65535" and the NUL.
+ */
+#define ADDR_TEXT_MAX 80
+/* Longest text of addr_format_host. */
+#define ADDR_HOST_MAX 64
+/* Longest line of tuple_format, with its newline and NUL. */
+#define TUPLE_TEXT_MAX 160
+
+struct addr {
+	uint8_t bytes[16]; /* network order; IPv4 uses the first four */
+	uint32_t scope;    /* IPv6 scope (interface index), else 0 */
+	uint16_t port;     /* host order */
+	uint8_t family;    /* AF_INET, AF_INET6, or AF_UNSPEC when empty */
+};
+
+struct tuple {
+	struct addr src, dst;
+};
+
+/* Reads a socket address; v4-mapped becomes IPv4.
+ * Returns 0, or -EAFNOSUPPORT for other families or a short len. */
+int addr_from_sockaddr(const struct sockaddr *sa, socklen_t len, struct addr *ret);
+
+/* Fills sa and returns its length. addr must not be empty. */
+socklen_t addr_to_sockaddr(const struct addr *addr, struct sockaddr_storage *ret);
+
+/* Parses "1.2.3.4:80" or "[::1]:80", numeric only, port 0 to 65535, nothing around it.
+ * Returns 0, or -EINVAL. */
+int addr_parse(const char *text, struct addr *ret);
+
+/* "1.2.3.4:80" or "[::1]:80"; the host alone for addr_format_host. Return the buffer. */
+char *addr_format(const struct addr *addr, char buf[static ADDR_TEXT_MAX]);
+char *addr_format_host(const struct addr *addr, char buf[static ADDR_HOST_MAX]);
+
+/* True for 0.0.0.0 and ::. */
+bool addr_is_any(const struct addr *addr);
+bool addr_equal(const struct addr *a, const struct addr *b);
+
+/* Reads both ends of a connected socket, by getpeername(2) and getsockname(2).
+ * Returns 0; -ENOTCONN if the connection is dead already (TCP state CLOSE); another
+ * -errno. */
+int tuple_from_socket(int fd, struct tuple *ret);
+
+/* "tcp SRC_ADDR SRC_PORT DST_ADDR DST_PORT\n". Returns its length without the NUL. */
+unsigned tuple_format(const struct tuple *tuple, char buf[static TUPLE_TEXT_MAX]);
+
+#endif

@@ -1,0 +1,129 @@
+/*
+ * fdtable.c - see fdtable.h. The kept descriptor is /dev/null, opened anew each time.
+ *
+ * Reads next: fdpass.c.
+ */
+#include "net/fdtable.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/own.h"
+
+static int compare_fds(const void *a, const void *b)
+{
+	int x = *(const int *)a, y = *(const int *)b;
+	return (x > y) - (x < y);
+}
+
+int fdtable_make_private(int *keep, size_t n)
+{
+	if (unshare(CLONE_FILES) < 0)
+		return -errno;
+	qsort(keep, n, sizeof(*keep), compare_fds);
+
+	unsigned first = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] < 0)
+			continue;
+		unsigned fd = (unsigned)keep[i];
+		if (fd > first && close_range(first, fd - 1, 0) < 0)
+			return -errno;
+		first = fd + 1;
+	}
+	return close_range(first, ~0U, 0) < 0 ? -errno : 0;
+}
+
+static pthread_mutex_t lend_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void fdtable_lock(void)
+{
+	(void)pthread_mutex_lock(&lend_lock);
+}
+
+void fdtable_unlock(void)
+{
+	(void)pthread_mutex_unlock(&lend_lock);
+}
+
+static int open_null(void)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int refill(struct kept *kept)
+{
+	int fd = kept->fd < 0 ? open_null() : kept->fd;
+	if (fd < 0)
+		return fd;
+	kept->fd = fd;
+	return 0;
+}
+
+int kept_refill(struct kept *kept)
+{
+	if (kept->fd >= 0)
+		return 0;
+	fdtable_lock();
+	int r = refill(kept);
+	fdtable_unlock();
+	return r;
+}
+
+int kept_probe(struct kept *kept)
+{
+	fdtable_lock();
+	int r = refill(kept);
+	if (r == 0) {
+		int fd = open_null();
+		if (fd < 0)
+			r = fd;
+		else
+			(void)own_close(fd);
+	}
+	fdtable_unlock();
+	return r;
+}
+
+void kept_close(struct kept *kept)
+{
+	kept->fd = own_close(kept->fd);
+}
+
+int kept_accept(struct kept *kept, int listen_fd, int *ret_fd)
+{
+	fdtable_lock();
+	kept_close(kept);
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int r = fd < 0 ? -errno : 0;
+	if (r < 0)
+		(void)refill(kept);
+	fdtable_unlock();
+	if (r == 0)
+		*ret_fd = fd;
+	return r;
+}
+
+int kept_swap_low(struct kept *kept, int fd)
+{
+	if (kept->fd < fd)
+		return fd;
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+	if (moved < 0)
+		return fd;
+	/* dup3 replaces the socket's old number in one step: nobody can take it in
+	 * between. */
+	if (dup3(kept->fd, fd, O_CLOEXEC) < 0) {
+		(void)close(moved);
+		return fd;
+	}
+	(void)close(kept->fd);
+	kept->fd = fd;
+	return moved;
+}

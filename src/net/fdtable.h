@@ -1,0 +1,54 @@
+/*
+ * fdtable.h - descriptor tables: one of a thread's own, and the descriptor kept back for
+ * the moment when there is none.
+ *
+ * EMFILE compares the lowest free descriptor number with RLIMIT_NOFILE, ENFILE counts
+ * open files of the whole system (open(2), fs/file.c). So a kept descriptor is an open
+ * file of its own, not a dup, and at a low number.
+ *
+ * Reads next: fdpass.h.
+ */
+#ifndef NET_FDTABLE_H
+#define NET_FDTABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Gives the calling thread a descriptor table of its own that has only the n descriptors
+ * of keep, under the same numbers (close_range(2) with CLOSE_RANGE_UNSHARE). keep is
+ * sorted in place; negative numbers in it are passed over. Returns 0 or -errno. */
+int fdtable_make_private(int *keep, size_t n);
+
+/* Descriptors that are kept back are lent out by closing them for a moment. In a table of
+ * several threads another could take the place in that moment: so whoever lends or looks
+ * for one out of need does it under this lock. Ordinary accepts do not; a worker that has
+ * not noticed yet that descriptors are short may still be quicker. */
+void fdtable_lock(void);
+void fdtable_unlock(void);
+
+/* One descriptor kept back. -1 while it is lent out and no other could be opened. */
+struct kept {
+	/* written by its thread only; others may look whether it is there */
+	_Atomic int fd;
+};
+
+/* kept_refill, kept_probe and kept_accept take fdtable_lock themselves. */
+
+/* Opens it, if it is not open. Returns 0 or -errno (EMFILE, ENFILE: still short). */
+int kept_refill(struct kept *kept);
+/* Is a descriptor to be had beside the kept one? Refills first. Returns 0 or -errno. */
+int kept_probe(struct kept *kept);
+void kept_close(struct kept *kept);
+
+/* Accepts a connection in the kept descriptor's place: close, accept4, and, if nothing
+ * was accepted, open again. In a table of several threads another one may take the place
+ * in between; then this fails with EMFILE and the connection stays in the queue. Returns
+ * 0 and the new socket (non-blocking, close-on-exec), or -errno of accept4. */
+int kept_accept(struct kept *kept, int listen_fd, int *ret_fd);
+
+/* Moves the socket fd, which sits at a lower number than the kept descriptor, to a higher
+ * one and the kept descriptor to its place. Nothing moves if there is no third number for
+ * the exchange. Returns the number of the socket from now on. */
+int kept_swap_low(struct kept *kept, int fd);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * sock.h - small calls on connected TCP sockets.
+ *
+ * Reads next: loop.h.
+ */
+#ifndef NET_SOCK_H
+#define NET_SOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Closes with a reset and without TIME_WAIT: SO_LINGER {1, 0}, socket(7). */
+void sock_reset(int fd);
+
+/* True if the connection is over at both ends (TCP state CLOSE): reset, or timed out. A
+ * connection whose client has sent its FIN is alive. One system call. */
+bool sock_is_dead(int fd);
+
+/* Reads and throws away up to max bytes. Returns 0 if there may be more (or none yet), 1
+ * at the end of the stream, -errno on a dead connection; *ret_bytes, if not NULL, is what
+ * was thrown away. */
+int sock_discard(int fd, size_t max, size_t *ret_bytes);
+
+/* True if the peer's kernel has acknowledged everything sent, the FIN included (SIOCOUTQ,
+ * tcp(7)). */
+bool sock_is_flushed(int fd);
+
+#endif
