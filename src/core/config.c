@@ -1,0 +1,319 @@
+/*
+ * config.c - what the user asked: loading, printing, comparing.
+ *
+ * All of it goes over the table of keys (config_key.c); the one function that names keys
+ * is contradictions_check.
+ *
+ * Invariants: a key with a mistake keeps the value it had, so that the rest of the files
+ * is still checked in full; within a file a key is set once, a later file may set it
+ * again, an override always may; what is printed reads back as the same struct.
+ *
+ * Reads next: config_key.c.
+ */
+#define _GNU_SOURCE
+#include "core/config.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/own.h"
+#include "core/config_file.h"
+#include "core/config_key.h"
+
+/* One config_load(). */
+struct load {
+	struct config_reader reader;
+	const struct config_source *source;
+	struct config *config;
+	unsigned line[CONFIG_KEY_COUNT]; /* where this file has set it; 0: not yet */
+	char *where[CONFIG_KEY_COUNT];   /* the place that set it last, as text */
+	bool is_wrong[CONFIG_KEY_COUNT]; /* somebody tried to set it, and could not */
+	bool no_memory;
+};
+
+static struct config_seen seen_text(const char *text)
+{
+	return (struct config_seen){.bytes = text, .len = strlen(text)};
+}
+
+static void config_set_defaults(struct config *config)
+{
+	memset(config, 0, sizeof(*config));
+	/* Cannot fail: a test loads nothing but the defaults. */
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+		(void)config_key_set(
+		        &config_keys[i], config_keys[i].fallback, NULL, config);
+}
+
+/* Sets a key that exists. Returns 0, or 1 after a mistake. */
+static int load_set(struct load *load, const struct config_place *place,
+        const struct config_key *key, const char *value)
+{
+	size_t i = (size_t)(key - config_keys);
+	char text[CONFIG_ADVICE_MAX];
+	int r = config_key_set(key, value, load->source->services, load->config);
+
+	if (r < 0) {
+		struct config_seen seen = seen_text(value);
+		const char *wrong = r == -ERANGE    ? "is out of range"
+		                    : r == -ENODATA ? "is empty"
+		                                    : "is not understood";
+
+		load->is_wrong[i] = true;
+		config_mistake(&load->reader, place, key->section, key->name, &seen,
+		        "%s; %s", wrong,
+		        config_key_advise(key, load->source->services, text));
+		return 1;
+	}
+	free(load->where[i]);
+	load->where[i] = strdup(config_place_format(place, text, sizeof(text)));
+	load->no_memory |= !load->where[i];
+	return 0;
+}
+
+static bool load_section(void *arg, const struct config_place *place, const char *name)
+{
+	struct load *load = arg;
+	struct config_seen seen = seen_text(name);
+	char advice[CONFIG_ADVICE_MAX];
+
+	if (config_key_has_section(name))
+		return true;
+	config_mistake(&load->reader, place, name, NULL, &seen, "is no section; %s",
+	        config_key_advise_section(name, advice));
+	return false;
+}
+
+static const struct config_key *load_find(struct load *load,
+        const struct config_place *place, const char *section, const char *name)
+{
+	const struct config_key *key = config_key_find(section, name);
+	struct config_seen seen = seen_text(name);
+	char advice[CONFIG_ADVICE_MAX];
+
+	if (!key)
+		config_mistake(&load->reader, place, section, name, &seen,
+		        "is no key of this section; %s",
+		        config_key_advise_name(section, name, advice));
+	return key;
+}
+
+static void load_key(void *arg, const struct config_place *place, const char *section,
+        const char *name, const char *value)
+{
+	struct load *load = arg;
+	const struct config_key *key = load_find(load, place, section, name);
+	struct config_seen seen = seen_text(value);
+
+	if (!key)
+		return;
+	unsigned *line = &load->line[key - config_keys];
+
+	(void)load_set(load, place, key, value);
+	if (*line == 0)
+		*line = place->line;
+	else
+		config_mistake(&load->reader, place, section, name, &seen,
+		        "comes after line %u has set this key; allowed: once in a file",
+		        *line);
+}
+
+static void load_begin(void *arg)
+{
+	struct load *load = arg;
+
+	memset(load->line, 0, sizeof(load->line));
+}
+
+/* SECTION.KEY=VALUE, the value as it stands: no comment, nothing trimmed. */
+static int load_override(struct load *load, const char *text)
+{
+	struct config_place place = {.name = "-o", .override = text};
+	OWN_MEM char *section = strdup(text);
+	struct config_seen seen = seen_text(text);
+	const struct config_key *key;
+
+	if (!section)
+		return -ENOMEM;
+	char *value = strchr(section, '=');
+	char *name = value ? memchr(section, '.', (size_t)(value - section)) : NULL;
+	const char *wrong = config_bytes_judge(text, seen.len);
+
+	if (!name || wrong) {
+		config_mistake(&load->reader, &place, NULL, NULL, &seen,
+		        "%s; allowed: SECTION.KEY=VALUE",
+		        wrong ? wrong : "names no section and key");
+		return 0;
+	}
+	*name++ = '\0';
+	*value++ = '\0';
+	if (!load_section(load, &place, section))
+		return 0;
+	key = load_find(load, &place, section, name);
+	if (key)
+		(void)load_set(load, &place, key, value);
+	return 0;
+}
+
+/* Keys that are right by themselves and wrong together. */
+static void contradictions_check(struct load *load)
+{
+	const struct config *c = load->config;
+	const struct config_key *answer = &config_keys[CONFIG_KEY_answer];
+	struct config_place place = {.name = load->where[CONFIG_KEY_answer]};
+	struct config_seen seen = seen_text("message");
+
+	if (c->answer == CONFIG_ANSWER_MESSAGE && c->message.len == 0 &&
+	        !load->is_wrong[CONFIG_KEY_message])
+		config_mistake(&load->reader, &place, answer->section, answer->name,
+		        &seen,
+		        "needs a text, and [shed] message is empty; allowed: reset, "
+		        "close, "
+		        "or message with [shed] message = TEXT");
+}
+
+static int load_files(struct load *load)
+{
+	const char *file = load->source->file;
+	OWN_MEM char *directory = NULL;
+	int r;
+
+	r = config_file_read(&load->reader, file ? file : CONFIG_DEFAULT_FILE, !file);
+	if (r < 0)
+		return r;
+	if (asprintf(&directory, "%s.d", file ? file : CONFIG_DEFAULT_FILE) < 0) {
+		directory = NULL;
+		return -ENOMEM;
+	}
+	return config_file_read_directory(&load->reader, directory);
+}
+
+int config_load(const struct config_source *source, struct config *ret, FILE *errors)
+{
+	struct load load = {
+	        .reader = {.section = load_section,
+	                .key = load_key,
+	                .begin = load_begin,
+	                .errors = errors},
+	        .source = source,
+	        .config = ret,
+	};
+	int r;
+
+	load.reader.arg = &load;
+	config_set_defaults(ret);
+	r = load_files(&load);
+	for (size_t i = 0; r == 0 && i < source->n_overrides; i++)
+		r = load_override(&load, source->overrides[i]);
+	if (r == 0 && load.no_memory)
+		r = -ENOMEM;
+	if (r == 0)
+		contradictions_check(&load);
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+		free(load.where[i]);
+	if (r < 0)
+		return r;
+	return load.reader.mistakes > 0 ? 1 : 0;
+}
+
+/* The [section] line before the first key of each. */
+static void section_print(size_t i, FILE *out)
+{
+	if (i > 0 && strcmp(config_keys[i].section, config_keys[i - 1].section) == 0)
+		return;
+	(void)fprintf(out, "%s[%s]\n", i > 0 ? "\n" : "", config_keys[i].section);
+}
+
+static void key_print(const struct config_key *key, const struct config *config,
+        const char *prefix, FILE *out)
+{
+	char value[CONFIG_VALUE_MAX];
+
+	config_key_format(key, config, value);
+	(void)fprintf(out, "%s%s =%s%s\n", prefix, key->name, *value ? " " : "", value);
+}
+
+void config_print(const struct config *config, FILE *out)
+{
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+		section_print(i, out);
+		key_print(&config_keys[i], config, "", out);
+	}
+}
+
+/* Writes text as comment lines of at most 90 columns. */
+static void comment_print(const char *text, FILE *out)
+{
+	size_t column = 0;
+
+	for (const char *word = text; *word;) {
+		size_t len = strcspn(word, " ");
+
+		if (column > 0 && column + 1 + len > 90) {
+			(void)fputc('\n', out);
+			column = 0;
+		}
+		if (column == 0)
+			(void)fputc('#', out);
+		(void)fprintf(out, " %.*s", (int)len, word);
+		column += 1 + len + (column == 0);
+		word += len;
+		word += strspn(word, " ");
+	}
+	(void)fputc('\n', out);
+}
+
+static const char template_head[] =
+        "# portd.conf - configuration of portd(8), described in portd.conf(5).\n"
+        "#\n"
+        "# Every key stands here at its default; take the # away to change it. Key and\n"
+        "# value are separated by = alone. A comment begins with # or ; where a line\n"
+        "# starts, or with ; after a blank within one. Durations need a unit: us, ms, s, "
+        "min or h;\n"
+        "# 'infinity' is a duration, too. Other numbers may have K, M or G, powers\n"
+        "# of 1024.\n"
+        "#\n"
+        "# 'portd -t' checks this file and 'portctl reload' takes it into use, but\n"
+        "# for the keys that need a restart. The *.conf of /etc/portd.conf.d/ are\n"
+        "# read after it, in the order of their names; a key set there wins.\n"
+        "\n";
+
+void config_print_template(FILE *out)
+{
+	struct config defaults;
+
+	config_set_defaults(&defaults);
+	(void)fputs(template_head, out);
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+		/* Before the first key of a section section_print writes it. */
+		if (i > 0 &&
+		        strcmp(config_keys[i].section, config_keys[i - 1].section) == 0)
+			(void)fputc('\n', out);
+		section_print(i, out);
+		comment_print(config_keys[i].help, out);
+		if (!config_keys[i].live)
+			comment_print("A change needs a restart.", out);
+		key_print(&config_keys[i], &defaults, "#", out);
+	}
+}
+
+unsigned config_keep_fixed(const struct config *a, struct config *b,
+        void (*changed)(const char *key, void *arg), void *arg)
+{
+	char old[CONFIG_VALUE_MAX], new[CONFIG_VALUE_MAX];
+	unsigned n = 0;
+
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+		const struct config_key *key = &config_keys[i];
+		char name[2 * CONFIG_WORD_MAX + 2];
+
+		if (key->live || strcmp(config_key_format(key, a, old),
+		                         config_key_format(key, b, new)) == 0)
+			continue;
+		memcpy((char *)b + key->offset, (const char *)a + key->offset, key->size);
+		(void)snprintf(name, sizeof(name), "%s.%s", key->section, key->name);
+		changed(name, arg);
+		n++;
+	}
+	return n;
+}

@@ -1,0 +1,492 @@
+/*
+ * config_file.c - the lines of configuration files: bounded, counted, and of a clear
+ * shape before inih sees them.
+ *
+ * Why a reader of our own stands in front of inih: Debian's inih 55 splits a line of more
+ * than 199 bytes in two, so that the tail of a long comment becomes a live setting; takes
+ * an indented line for more of the value above; takes "key : value" for "key = value";
+ * never reports an unknown section that is empty; cuts the names of sections and keys at
+ * 49 bytes; and reads a directory as an empty file. Its handler is not told the line
+ * either. So ini_parse_stream() gets its lines from line_next(), which hands it nothing
+ * but "[section]" of a wanted section and "key=", both short and of plain characters. No
+ * setting of inih changes what they mean, whatever options it was built with, and inih
+ * finds no error. The value, which may have 4096 bytes, stays here for the handler.
+ *
+ * Invariants: one line of the file is at most one line for inih; `line` is the number of
+ * the line that the handler is called for; every byte of the file has been looked at: a
+ * NUL, a control character or broken UTF-8 is a mistake, in comments too, for such a file
+ * is not what its author believes it to be. A UTF-8 byte order mark at the start, CRLF
+ * line ends and a last line without an end are accepted. A file is read whole before its
+ * first line is judged, with an upper bound and a deadline, for a reload must not hang on
+ * a pipe that nobody writes to.
+ *
+ * Reads next: limits.c.
+ */
+#define _GNU_SOURCE
+#include "core/config_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/own.h"
+
+/* How long a pipe may take to hand over all of the file. */
+#define FILE_DEADLINE (5 * CLOCK_SEC)
+/* What is shown of what was seen. */
+#define SEEN_MAX 120
+
+static const char shape[] =
+        "[section], key = value, or a comment after # or ; at the line's start";
+
+struct lines {
+	struct config_reader *reader;
+	struct config_place place;
+	const char *at, *end; /* what is left of the file */
+	bool in_section;
+	bool wanted; /* the section's keys are */
+	char section[CONFIG_WORD_MAX + 1];
+	const char *value;
+	char text[CONFIG_LINE_MAX + 1]; /* the line, NUL at its end */
+};
+
+static void escape(char *buf, size_t size, const char *bytes, size_t len)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t n = 0;
+
+	for (size_t i = 0; i < len && n + 5 <= size; i++) {
+		unsigned char c = (unsigned char)bytes[i];
+
+		if (c >= 32 && c <= 126) {
+			buf[n++] = bytes[i];
+			continue;
+		}
+		buf[n++] = '\\';
+		buf[n++] = 'x';
+		buf[n++] = hex[c >> 4];
+		buf[n++] = hex[c & 15];
+	}
+	buf[n] = '\0';
+}
+
+char *config_place_format(const struct config_place *place, char *buf, size_t size)
+{
+	size_t len;
+
+	if (place->override) {
+		(void)snprintf(buf, size, "-o ");
+		escape(buf + 3, size - 3, place->override, strlen(place->override));
+		return buf;
+	}
+	/* Room for a colon and a line number. */
+	escape(buf, size - 12, place->name, strlen(place->name));
+	len = strlen(buf);
+	if (place->line > 0)
+		(void)snprintf(buf + len, size - len, ":%u", place->line);
+	return buf;
+}
+
+void config_mistake(struct config_reader *reader, const struct config_place *place,
+        const char *section, const char *key, const struct config_seen *seen,
+        const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	reader->mistakes++;
+	(void)fprintf(
+	        reader->errors, "%s: ", config_place_format(place, text, sizeof(text)));
+	if (section) {
+		escape(text, sizeof(text), section, strlen(section));
+		(void)fprintf(reader->errors, key ? "[%s] " : "[%s]: ", text);
+	}
+	if (key) {
+		escape(text, sizeof(text), key, strlen(key));
+		(void)fprintf(reader->errors, "%s: ", text);
+	}
+	if (seen) {
+		bool cut = seen->len > SEEN_MAX;
+
+		escape(text, sizeof(text), seen->bytes, cut ? SEEN_MAX : seen->len);
+		(void)fprintf(reader->errors, "'%s%s' ", text, cut ? "..." : "");
+	}
+	va_start(args, format);
+	(void)vfprintf(reader->errors, format, args);
+	va_end(args);
+	(void)fputc('\n', reader->errors);
+}
+
+/* A mistake of this line's shape. */
+static void line_mistake(struct lines *l, const char *bytes, size_t len, const char *what)
+{
+	struct config_seen seen = {bytes, len};
+
+	config_mistake(l->reader, &l->place, l->in_section ? l->section : NULL, NULL,
+	        &seen, "%s; allowed: %s", what, shape);
+}
+
+/* The length of the UTF-8 sequence at p, 0 if there is none (RFC 3629). */
+static size_t utf8_length(const unsigned char *p, size_t left)
+{
+	static const struct {
+		unsigned char first, last, least,
+		        greatest; /* of the first byte; of the second */
+		size_t len;
+	} forms[] = {
+	        {0xc2, 0xdf, 0x80, 0xbf, 2},
+	        {0xe0, 0xe0, 0xa0, 0xbf, 3},
+	        {0xe1, 0xec, 0x80, 0xbf, 3},
+	        {0xed, 0xed, 0x80, 0x9f, 3},
+	        {0xee, 0xef, 0x80, 0xbf, 3},
+	        {0xf0, 0xf0, 0x90, 0xbf, 4},
+	        {0xf1, 0xf3, 0x80, 0xbf, 4},
+	        {0xf4, 0xf4, 0x80, 0x8f, 4},
+	};
+
+	if (*p < 0x80)
+		return 1;
+	for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+		if (*p < forms[i].first || *p > forms[i].last)
+			continue;
+		if (left < forms[i].len || p[1] < forms[i].least ||
+		        p[1] > forms[i].greatest)
+			return 0;
+		for (size_t n = 2; n < forms[i].len; n++)
+			if ((p[n] & 0xc0) != 0x80)
+				return 0;
+		return forms[i].len;
+	}
+	return 0;
+}
+
+const char *config_bytes_judge(const char *bytes, size_t len)
+{
+	for (size_t i = 0; i < len;) {
+		const unsigned char *p = (const unsigned char *)bytes + i;
+		size_t n = utf8_length(p, len - i);
+
+		if (*p == 0)
+			return "has a NUL byte";
+		if ((*p < 32 && *p != '\t') || *p == 127)
+			return "has a control character";
+		if (n == 0)
+			return "is not UTF-8";
+		i += n;
+	}
+	return NULL;
+}
+
+/* The next line with sound bytes into l->text. Returns false at the end of the file. */
+static bool line_take(struct lines *l)
+{
+	while (l->at < l->end) {
+		const char *line = l->at;
+		size_t left = (size_t)(l->end - line);
+		const char *eol = memchr(line, '\n', left);
+		size_t len = eol ? (size_t)(eol - line) : left;
+		const char *wrong;
+
+		l->at = eol ? eol + 1 : l->end;
+		l->place.line++;
+		if (len > 0 && line[len - 1] == '\r')
+			len--;
+		wrong = config_bytes_judge(line, len);
+		if (!wrong && len <= CONFIG_LINE_MAX) {
+			memcpy(l->text, line, len);
+			l->text[len] = '\0';
+			return true;
+		}
+		if (wrong)
+			line_mistake(l, line, len, wrong);
+		else
+			line_mistake(l, line, len, "is longer than 4096 bytes");
+	}
+	return false;
+}
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static char *skip_blanks(char *p)
+{
+	while (is_blank(*p))
+		p++;
+	return p;
+}
+
+/* Cuts the blanks at the end. */
+static char *trim(char *text)
+{
+	size_t len = strlen(text);
+
+	while (len > 0 && is_blank(text[len - 1]))
+		text[--len] = '\0';
+	return text;
+}
+
+/* Cuts a comment: a ';' after a blank. The blank may be the one before text. */
+static void cut_comment(char *text, bool after_blank)
+{
+	for (char *p = text; *p; p++) {
+		if (*p == ';' && after_blank) {
+			*p = '\0';
+			return;
+		}
+		after_blank = is_blank(*p);
+	}
+}
+
+/* A line that begins with '['. Returns whether inih is to see l->section. */
+static bool line_section(struct lines *l, char *text)
+{
+	char *name = text + 1;
+	char *close = strchr(name, ']');
+	size_t len = strlen(text);
+
+	/* However it ends, the keys below belong to the section that was meant. */
+	l->in_section = false;
+	if (!close) {
+		line_mistake(l, text, len, "has no ']'");
+		cut_comment(name, false);
+		trim(name);
+	} else {
+		bool after_blank = is_blank(close[1]);
+		char *rest = skip_blanks(close + 1);
+
+		if (*rest && !(after_blank && *rest == ';'))
+			line_mistake(l, text, len, "has text after ']'");
+		*close = '\0';
+	}
+	l->in_section = true;
+	l->wanted = l->reader->section(l->reader->arg, &l->place, name);
+	(void)snprintf(l->section, sizeof(l->section), "%.*s", CONFIG_WORD_MAX, name);
+	return l->wanted;
+}
+
+static bool word_is_plain(const char *word)
+{
+	for (const char *p = word; *p; p++)
+		if (!(*p >= 'a' && *p <= 'z') && !(*p >= 'A' && *p <= 'Z') &&
+		        !(*p >= '0' && *p <= '9') && !strchr("_-.", *p))
+			return false;
+	return *word && strlen(word) <= CONFIG_WORD_MAX;
+}
+
+/* A line that should be key = value. Returns whether inih is to see the key, which is
+ * text then, with the value in l->value. */
+static bool line_key(struct lines *l, char *text)
+{
+	char *equals = strchr(text, '=');
+	size_t len = strlen(text);
+
+	if (!equals) {
+		line_mistake(l, text, len,
+		        strchr(text, ':') ? "has a ':' where only '=' separates"
+		                          : "is no section, key or comment");
+		return false;
+	}
+	*equals = '\0';
+	trim(text);
+	if (!word_is_plain(text)) {
+		struct config_seen seen = {text, strlen(text)};
+
+		config_mistake(l->reader, &l->place, l->in_section ? l->section : NULL,
+		        NULL, &seen, "is no name of a key; allowed: key = value%s",
+		        strchr(text, ':') ? ", only '=' separates" : "");
+		return false;
+	}
+	if (!l->in_section) {
+		struct config_seen seen = {text, strlen(text)};
+
+		config_mistake(l->reader, &l->place, NULL, NULL, &seen,
+		        "stands before any section; allowed: keys below a [section]");
+		return false;
+	}
+	bool after_blank = is_blank(equals[1]);
+	char *value = skip_blanks(equals + 1);
+
+	cut_comment(value, after_blank);
+	l->value = trim(value);
+	return l->wanted;
+}
+
+/* inih's reader, in the form of fgets(3): the next line that it is to see. */
+static char *line_next(char *buf, int size, void *arg)
+{
+	struct lines *l = arg;
+
+	while (line_take(l)) {
+		char *text = skip_blanks(l->text);
+
+		trim(text);
+		if (*text == '\0' || *text == '#' || *text == ';')
+			continue;
+		if (text != l->text)
+			line_mistake(l, text, strlen(text), "is indented");
+		if (*text == '[') {
+			if (!line_section(l, text))
+				continue;
+			(void)snprintf(buf, (size_t)size, "[%s]\n", l->section);
+			return buf;
+		}
+		if (!line_key(l, text))
+			continue;
+		(void)snprintf(buf, (size_t)size, "%.*s=\n", CONFIG_WORD_MAX, text);
+		return buf;
+	}
+	return NULL;
+}
+
+/* inih's handler. */
+static int line_handle(void *arg, const char *section, const char *key, const char *value)
+{
+	struct lines *l = arg;
+
+	(void)value; /* always empty: l->value has it */
+	l->reader->key(l->reader->arg, &l->place, section, key, l->value);
+	return 1;
+}
+
+/* Opens what can be read as a file. Returns the descriptor, or -1 and the reason in
+ * *ret_why. */
+static int file_open(const char *path, bool optional, const char **ret_why)
+{
+	/* Without O_NONBLOCK open(2) waits for a writer of a FIFO. */
+	OWN_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+
+	*ret_why = NULL;
+	if (fd < 0) {
+		if (!(optional && errno == ENOENT))
+			*ret_why = strerrordesc_np(errno);
+		return -1;
+	}
+	if (fstat(fd, &st) < 0) {
+		*ret_why = strerrordesc_np(errno);
+		return -1;
+	}
+	/* Character devices are /dev/stdin on a terminal, and /dev/null. */
+	if (S_ISREG(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
+		return TAKE_FD(fd);
+	*ret_why = S_ISDIR(st.st_mode) ? "it is a directory" : "it is not a file";
+	return -1;
+}
+
+/* Reads up to size bytes. Returns their number, or -1 and the reason in *ret_why. */
+static ssize_t file_take(int fd, char *buf, size_t size, const char **ret_why)
+{
+	uint64_t deadline = clock_now() + FILE_DEADLINE;
+	size_t len = 0;
+
+	while (len < size) {
+		ssize_t n = read(fd, buf + len, size - len);
+
+		if (n == 0)
+			break;
+		if (n > 0) {
+			len += (size_t)n;
+			continue;
+		}
+		if (errno != EAGAIN && errno != EINTR) {
+			*ret_why = strerrordesc_np(errno);
+			return -1;
+		}
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		uint64_t now = clock_now();
+
+		if (now >= deadline) {
+			*ret_why = "it did not end within 5s";
+			return -1;
+		}
+		(void)poll(&p, 1, (int)((deadline - now) / CLOCK_MSEC) + 1);
+	}
+	return (ssize_t)len;
+}
+
+int config_file_read(struct config_reader *reader, const char *path, bool optional)
+{
+	OWN_FD int fd = -1;
+	OWN_MEM char *data = malloc(CONFIG_FILE_MAX + 1);
+	OWN_MEM struct lines *l = calloc(1, sizeof(*l));
+	const char *why;
+	ssize_t len = -1;
+
+	if (!data || !l)
+		return -ENOMEM;
+	l->reader = reader;
+	l->place.name = path;
+	fd = file_open(path, optional, &why);
+	if (fd < 0 && !why)
+		return 0;
+	if (fd >= 0)
+		len = file_take(fd, data, CONFIG_FILE_MAX + 1, &why);
+	if (len > CONFIG_FILE_MAX)
+		why = "it has more than 1 MiB";
+	if (why) {
+		config_mistake(reader, &l->place, NULL, NULL, NULL,
+		        "cannot be read: %s; allowed: a file that portd may read", why);
+		return 0;
+	}
+	l->at = data;
+	l->end = data + len;
+	if (len >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0)
+		l->at += 3;
+	reader->begin(reader->arg);
+	/* Only inih's own want of memory can fail: no line that it gets has an error. */
+	return ini_parse_stream(line_next, l, line_handle, l) < 0 ? -ENOMEM : 0;
+}
+
+static int name_is_drop_in(const struct dirent *entry)
+{
+	size_t len = strlen(entry->d_name);
+
+	return entry->d_name[0] != '.' && len > 5 &&
+	       strcmp(entry->d_name + len - 5, ".conf") == 0;
+}
+
+/* Not alphasort(3), which looks at the locale. */
+static int name_compare(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+int config_file_read_directory(struct config_reader *reader, const char *path)
+{
+	struct dirent **names = NULL;
+	int n = scandir(path, &names, name_is_drop_in, name_compare);
+	int r = 0;
+
+	if (n < 0 && errno == ENOMEM)
+		return -ENOMEM;
+	if (n < 0 && errno != ENOENT) {
+		struct config_place place = {.name = path};
+
+		config_mistake(reader, &place, NULL, NULL, NULL,
+		        "cannot be read: %s; allowed: a directory that portd may read",
+		        strerrordesc_np(errno));
+	}
+	for (int i = 0; i < n; i++) {
+		OWN_MEM char *file = NULL;
+
+		if (r == 0 && asprintf(&file, "%s/%s", path, names[i]->d_name) < 0) {
+			file = NULL;
+			r = -ENOMEM;
+		}
+		if (r == 0)
+			r = config_file_read(reader, file, false);
+		free(names[i]);
+	}
+	free(names);
+	return r;
+}

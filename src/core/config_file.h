@@ -1,0 +1,74 @@
+/*
+ * config_file.h - the lines of configuration files, for config.c: it knows the shape of a
+ * line and where it stands, and nothing of what the keys mean.
+ *
+ * Main thread only.
+ *
+ * Reads next: limits.h.
+ */
+#ifndef CORE_CONFIG_FILE_H
+#define CORE_CONFIG_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* Bytes of one line without its end, and of one file. Both are far above any use: they
+ * bound what a wrong -c (a disk image, /dev/zero) can cost. */
+#define CONFIG_LINE_MAX 4096
+#define CONFIG_FILE_MAX 1048576
+/* Longest name of a section or key: inih 55 keeps no more. */
+#define CONFIG_WORD_MAX 49
+
+/* Where something was said. */
+struct config_place {
+	const char *name; /* a path, or "-o" */
+	unsigned line;    /* from 1; 0: the file as a whole; for "-o" unused */
+	/* The whole override, when name is "-o". */
+	const char *override;
+};
+
+/* "FILE:LINE", "FILE" or "-o SECTION.KEY=VALUE", control bytes escaped, cut to size. */
+char *config_place_format(const struct config_place *place, char *buf, size_t size);
+
+/* What was seen: any bytes, not owned. */
+struct config_seen {
+	const char *bytes;
+	size_t len;
+};
+
+/* Who gets the lines. */
+struct config_reader {
+	/* A [section] line. Returns whether its keys are wanted; if not, it has said why.
+	 */
+	bool (*section)(void *arg, const struct config_place *place, const char *name);
+	/* A key = value line of a wanted section; the value is trimmed, without comment.
+	 */
+	void (*key)(void *arg, const struct config_place *place, const char *section,
+	        const char *key, const char *value);
+	/* A file begins: what was set in an earlier one may be set again. */
+	void (*begin)(void *arg);
+	void *arg;
+	FILE *errors;
+	unsigned mistakes; /* written to errors so far */
+};
+
+/* Writes «PLACE: [section] key: 'seen' what is wrong», a line, and counts it. section,
+ * key and seen may be NULL and are then left out. */
+void config_mistake(struct config_reader *reader, const struct config_place *place,
+        const char *section, const char *key, const struct config_seen *seen,
+        const char *format, ...) __attribute__((format(printf, 6, 7)));
+
+/* What makes these bytes no text («has a NUL byte»), NULL if nothing does. */
+const char *config_bytes_judge(const char *bytes, size_t len);
+
+/* Reads one file. optional: a file that does not exist is no mistake. Returns 0, mistakes
+ * counted or not; -ENOMEM. */
+int config_file_read(struct config_reader *reader, const char *path, bool optional);
+
+/* Reads the *.conf of the directory in name order (strcmp), hidden ones left out. A
+ * directory that does not exist is no mistake. Returns 0, mistakes counted or not;
+ * -ENOMEM. */
+int config_file_read_directory(struct config_reader *reader, const char *path);
+
+#endif

@@ -1,0 +1,439 @@
+/*
+ * limits.c - what the machine allows: probing it, and the arithmetic from descriptors and
+ * memory to slots.
+ *
+ * Invariants: the formula of limits.h is written once for each kind of table
+ * (fds_for_slots), and the largest number of slots is found by search, which is right
+ * because the formula never falls when slots rise; what is refused names a value that is
+ * then accepted. Numbers of descriptors stay below 2^30 and workers at 1024 or less, so
+ * that no product here can overflow.
+ *
+ * Reads next: listener.c.
+ */
+#define _GNU_SOURCE
+#include "core/limits.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "base/own.h"
+#include "base/parse.h"
+
+#define WORKERS_MAX UINT64_C(1024)
+/* fs.nr_open cannot be more. */
+#define NOFILE_MAX UINT64_C(1073741816)
+
+/* Reads the number in a file of one line. Returns 0, or -errno; -EINVAL: no number
+ * ("max"). */
+static int file_read_uint(const char *path, uint64_t *ret)
+{
+	OWN_FILE FILE *f = fopen(path, "re");
+	char line[32];
+
+	if (!f)
+		return -errno;
+	if (!fgets(line, sizeof(line), f))
+		return -EIO;
+	line[strcspn(line, "\n")] = '\0';
+	return parse_uint(line, ret);
+}
+
+/* Lowers *memory to the limits of this cgroup and of all above it that can be read. path
+ * is changed. */
+static void cgroup_apply(
+        const char *mount, char *path, const char *file, uint64_t *memory)
+{
+	char name[4096];
+	uint64_t limit = 0;
+
+	for (;;) {
+		char *slash = strrchr(path, '/');
+		int n = snprintf(name, sizeof(name), "%s%s/%s", mount,
+		        strcmp(path, "/") == 0 ? "" : path, file);
+
+		if (n > 0 && (size_t)n < sizeof(name) &&
+		        file_read_uint(name, &limit) == 0 && limit > 0 && limit < *memory)
+			*memory = limit;
+		if (!slash)
+			return;
+		*slash = '\0';
+	}
+}
+
+/* A line of /proc/self/cgroup: "0::/path" (version 2) or "4:memory:/path" (version 1). */
+static void cgroup_line_apply(char *line, uint64_t *memory)
+{
+	char *controllers = strchr(line, ':');
+	char *path = controllers ? strchr(controllers + 1, ':') : NULL;
+
+	/* A path out of its namespace begins "/..": nothing there is ours to read. */
+	if (!path || path[1] != '/' || strncmp(path + 1, "/..", 3) == 0)
+		return;
+	*controllers++ = '\0';
+	*path++ = '\0';
+	path[strcspn(path, "\n")] = '\0';
+	if (strcmp(line, "0") == 0 && *controllers == '\0') {
+		char again[4096];
+
+		(void)snprintf(again, sizeof(again), "%s", path);
+		cgroup_apply("/sys/fs/cgroup", path, "memory.max", memory);
+		/* Where versions 1 and 2 are mounted side by side. */
+		cgroup_apply("/sys/fs/cgroup/unified", again, "memory.max", memory);
+	} else if (strstr(controllers, "memory")) {
+		cgroup_apply(
+		        "/sys/fs/cgroup/memory", path, "memory.limit_in_bytes", memory);
+	}
+}
+
+static void cgroup_limit(uint64_t *memory)
+{
+	OWN_FILE FILE *f = fopen("/proc/self/cgroup", "re");
+	OWN_MEM char *line = NULL;
+	size_t size = 0;
+
+	while (f && getline(&line, &size, f) > 0)
+		cgroup_line_apply(line, memory);
+}
+
+static unsigned cpus_probe(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		return (unsigned)CPU_COUNT(&set);
+	/* More than 1024 CPUs do not fit into the set. */
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n > 0 ? (unsigned)n : 1;
+}
+
+int limits_probe(struct machine *ret)
+{
+	struct machine m = {.cpus = cpus_probe()};
+	struct rlimit nofile;
+	struct sysinfo info;
+
+	if (getrlimit(RLIMIT_NOFILE, &nofile) < 0 || sysinfo(&info) < 0)
+		return -errno;
+	m.nofile_hard = nofile.rlim_max;
+	m.nofile_soft = nofile.rlim_cur;
+	if (nofile.rlim_max == RLIM_INFINITY &&
+	        file_read_uint("/proc/sys/fs/nr_open", &m.nofile_hard) < 0)
+		m.nofile_hard = 1048576;
+	if (m.nofile_soft > m.nofile_hard)
+		m.nofile_soft = m.nofile_hard;
+	m.memory = (uint64_t)info.totalram * info.mem_unit;
+	cgroup_limit(&m.memory);
+	*ret = m;
+	return 0;
+}
+
+const char *limits_bound_name(enum limits_bound bound)
+{
+	static const char *const names[] = {
+	        [LIMITS_BOUND_FDS] = "fds",
+	        [LIMITS_BOUND_MEMORY] = "memory",
+	        [LIMITS_BOUND_MAX_CONNECTIONS] = "max_connections",
+	};
+
+	return names[bound];
+}
+
+/* What the descriptors are shared out by. */
+struct shape {
+	uint64_t workers;
+	uint64_t cost; /* descriptors of one connection */
+	bool private;
+	uint64_t hard; /* RLIMIT_NOFILE */
+};
+
+/* Also the step in which slots come: one, or with private tables one in each. */
+static uint64_t shape_tables(const struct shape *s)
+{
+	return s->private ? s->workers : 1;
+}
+
+static uint64_t linger_for(uint64_t slots)
+{
+	uint64_t n = slots / 16;
+
+	return n < 1 ? 1 : n > LIMITS_LINGER_MAX ? LIMITS_LINGER_MAX : n;
+}
+
+/* Descriptors of one table that holds its share of so many slots, a multiple of the step.
+ */
+static uint64_t table_for_slots(const struct shape *s, uint64_t slots)
+{
+	uint64_t linger = linger_for(slots);
+
+	if (s->private)
+		return LIMITS_KEPT_WORKER + s->workers + linger +
+		       slots / s->workers * s->cost;
+	return LIMITS_KEPT_MAIN + s->workers * (LIMITS_KEPT_WORKER + linger) +
+	       slots * s->cost;
+}
+
+/* The least fds with which so many slots fit. */
+static uint64_t fds_for_slots(const struct shape *s, uint64_t slots)
+{
+	uint64_t step = shape_tables(s);
+	uint64_t table = table_for_slots(s, (slots + step - 1) / step * step);
+
+	return s->private ? LIMITS_KEPT_MAIN + s->workers * table : table;
+}
+
+/* Descriptors of one table if all have fds. */
+static uint64_t table_for_fds(const struct shape *s, uint64_t fds)
+{
+	uint64_t table = fds;
+
+	if (s->private)
+		table = fds < LIMITS_KEPT_MAIN ? 0
+		                               : (fds - LIMITS_KEPT_MAIN) / s->workers;
+	return table < s->hard ? table : s->hard;
+}
+
+/* The most slots that fit into fds; 0 if not even one does. */
+static uint64_t slots_for_fds(const struct shape *s, uint64_t fds)
+{
+	uint64_t table = table_for_fds(s, fds), step = shape_tables(s);
+	uint64_t fits = 0, too_many = table / s->cost + 1; /* in steps */
+
+	/* The main thread's own table has the same RLIMIT_NOFILE. */
+	if (s->hard < LIMITS_KEPT_MAIN)
+		return 0;
+	while (too_many - fits > 1) {
+		uint64_t middle = fits + (too_many - fits) / 2;
+
+		if (table_for_slots(s, middle * step) <= table)
+			fits = middle;
+		else
+			too_many = middle;
+	}
+	return fits * step;
+}
+
+/* The least count of workers with private tables that has so many slots, or so many fds
+ * if slots is 0; 0 if no count has. */
+static uint64_t private_workers_for(const struct shape *s, uint64_t fds, uint64_t slots)
+{
+	for (uint64_t n = 1; n <= WORKERS_MAX; n++) {
+		struct shape p = {
+		        .workers = n, .cost = s->cost, .private = true, .hard = s->hard};
+
+		if (slots > 0 ? slots_for_fds(&p, n * s->hard) >= slots
+		              : n * s->hard >= fds)
+			return n;
+	}
+	return 0;
+}
+
+/* Ends the line of a mistake with the ways to more descriptors: fds, or what so many
+ * slots need if slots is not 0. */
+static void advise_more_fds(const struct shape *s, uint64_t fds, uint64_t slots,
+        const char *joiner, FILE *errors)
+{
+	uint64_t n = private_workers_for(s, fds, slots);
+	uint64_t tables = shape_tables(s);
+
+	if (n > 0)
+		(void)fprintf(errors, "%s%s[workers] count >= %" PRIu64, joiner,
+		        s->private ? "" : "[workers] fd_table = private with ", n);
+	(void)fprintf(errors, "%sraise LimitNOFILE= to %" PRIu64 "\n", joiner,
+	        (fds + tables - 1) / tables);
+}
+
+/* fds is more than the machine has. */
+static void fds_refuse_most(
+        const struct shape *s, uint64_t fds, uint64_t most, FILE *errors)
+{
+	(void)fprintf(errors, "[budget] fds: %" PRIu64 " asked, but ", fds);
+	if (s->private)
+		(void)fprintf(errors, "%" PRIu64 " private tables hold", s->workers);
+	else
+		(void)fprintf(errors, "one shared table holds");
+	(void)fprintf(errors,
+	        " at most %" PRIu64 " (hard RLIMIT_NOFILE %" PRIu64
+	        "); use fds <= %" PRIu64,
+	        most, s->hard, most);
+	advise_more_fds(s, fds, 0, ", or ", errors);
+}
+
+/* The most workers with which a single slot fits into fds (CONFIG_AUTO: all there are); 0
+ * if not even one worker has it. */
+static uint64_t workers_for_one_slot(const struct shape *s, uint64_t fds)
+{
+	struct shape fewer = *s;
+
+	for (; fewer.workers > 0; fewer.workers--) {
+		uint64_t most = fewer.hard * shape_tables(&fewer);
+
+		if (slots_for_fds(&fewer, fds == CONFIG_AUTO || fds > most ? most : fds) >
+		        0)
+			return fewer.workers;
+	}
+	return 0;
+}
+
+/* fds, or what auto made of it, is too little for a single slot. */
+static void fds_refuse_least(
+        const struct shape *s, uint64_t asked, uint64_t fds, uint64_t most, FILE *errors)
+{
+	uint64_t least = fds_for_slots(s, 1), tables = shape_tables(s);
+	uint64_t limit = (least + tables - 1) / tables;
+	uint64_t workers = workers_for_one_slot(s, asked);
+	bool is_auto = asked == CONFIG_AUTO;
+
+	(void)fprintf(errors,
+	        "[budget] fds: %" PRIu64 " %s, but [workers] count %" PRIu64
+	        " needs %" PRIu64 " for a single connection; use ",
+	        fds, is_auto ? "are there" : "asked", s->workers, least);
+	if (workers > 0)
+		(void)fprintf(errors, "[workers] count <= %" PRIu64 ", or ", workers);
+	if (least <= most && s->hard >= LIMITS_KEPT_MAIN)
+		(void)fprintf(errors, "fds >= %" PRIu64 "\n", least);
+	else
+		(void)fprintf(errors, "LimitNOFILE= of at least %" PRIu64 "%s\n",
+		        limit < LIMITS_KEPT_MAIN ? LIMITS_KEPT_MAIN : limit,
+		        is_auto ? "" : " with fds = auto");
+}
+
+/* Descriptors in all tables, as asked for or as there are. Returns 0, or 1 after a
+ * mistake. */
+static int fds_compute(const struct shape *s, uint64_t asked, uint64_t *ret, FILE *errors)
+{
+	uint64_t most = s->hard * shape_tables(s);
+	bool is_auto = asked == CONFIG_AUTO;
+
+	if (!is_auto && asked > most) {
+		fds_refuse_most(s, asked, most, errors);
+		return 1;
+	}
+	*ret = is_auto ? most : asked;
+	if (slots_for_fds(s, *ret) > 0)
+		return 0;
+	fds_refuse_least(s, asked, *ret, most, errors);
+	return 1;
+}
+
+/* max_connections as asked for, beside what fds allows. Returns 0, or 1 after a mistake.
+ */
+static int slots_check_fds(
+        const struct shape *s, const struct config *config, uint64_t fds, FILE *errors)
+{
+	uint64_t asked = config->max_connections;
+	uint64_t allowed = slots_for_fds(s, fds);
+	uint64_t need = fds_for_slots(s, asked);
+
+	if (asked <= allowed)
+		return 0;
+	(void)fprintf(errors,
+	        "[budget] max_connections: %" PRIu64 " asked, which needs fds %" PRIu64
+	        ", but fds %" PRIu64 " allows %" PRIu64
+	        "; use max_connections <= %" PRIu64,
+	        asked, need, fds, allowed, allowed);
+	if (need <= s->hard * shape_tables(s)) {
+		(void)fprintf(errors, ", or fds >= %" PRIu64 "\n", need);
+		return 1;
+	}
+	(void)fprintf(errors, " (hard RLIMIT_NOFILE %" PRIu64 ")", s->hard);
+	advise_more_fds(s, need, asked,
+	        config->fds == CONFIG_AUTO ? ", or " : ", or fds = auto and ", errors);
+	return 1;
+}
+
+static int slots_check_memory(
+        uint64_t asked, uint64_t memory, FILE *errors, FILE *warnings)
+{
+	uint64_t all = memory / LIMITS_MEMORY_CONNECTION;
+
+	if (asked > all) {
+		(void)fprintf(errors,
+		        "[budget] max_connections: %" PRIu64
+		        " asked, but at 8 KiB each they "
+		        "need %" PRIu64 " MiB "
+		        "of memory and there are %" PRIu64
+		        "; use max_connections <= %" PRIu64 "\n",
+		        asked, (asked * LIMITS_MEMORY_CONNECTION >> 20), (memory >> 20),
+		        all);
+		return 1;
+	}
+	if (asked > all / 2)
+		(void)fprintf(warnings,
+		        "[budget] max_connections: %" PRIu64
+		        " connections at 8 KiB each need "
+		        "more than half "
+		        "of the memory (%" PRIu64 " MiB); at most %" PRIu64
+		        " would stay below\n",
+		        asked, (memory >> 20), (all / 2));
+	return 0;
+}
+
+/* Slots as asked for, or what fds and memory allow. */
+static void slots_choose(
+        struct budget *b, uint64_t asked, uint64_t by_fds, uint64_t memory)
+{
+	uint64_t by_memory = memory / 2 / LIMITS_MEMORY_CONNECTION;
+
+	if (by_memory < 1)
+		by_memory = 1;
+	if (asked != CONFIG_AUTO) {
+		b->bound_by = LIMITS_BOUND_MAX_CONNECTIONS;
+		b->max_connections = asked;
+	} else if (by_memory < by_fds) {
+		b->bound_by = LIMITS_BOUND_MEMORY;
+		b->max_connections = by_memory;
+	} else {
+		b->bound_by = LIMITS_BOUND_FDS;
+		b->max_connections = by_fds;
+	}
+}
+
+int limits_compute(const struct machine *machine, const struct config *config,
+        unsigned fds_per_connection, struct budget *ret, FILE *errors, FILE *warnings)
+{
+	uint64_t cpus = machine->cpus < 1 ? 1 : machine->cpus;
+	struct shape s = {
+	        .workers = config->workers != CONFIG_AUTO ? config->workers
+	                   : cpus > WORKERS_MAX           ? WORKERS_MAX
+	                                                  : cpus,
+	        .cost = fds_per_connection < 1 ? 1 : fds_per_connection,
+	        .private = config->fd_table == CONFIG_FD_TABLE_PRIVATE,
+	        .hard = machine->nofile_hard < NOFILE_MAX ? machine->nofile_hard
+	                                                  : NOFILE_MAX,
+	};
+	uint64_t asked = config->max_connections, fds = 0;
+	int wrong = fds_compute(&s, config->fds, &fds, errors);
+
+	if (asked != CONFIG_AUTO && wrong == 0)
+		wrong |= slots_check_fds(&s, config, fds, errors);
+	if (asked != CONFIG_AUTO)
+		wrong |= slots_check_memory(asked, machine->memory, errors, warnings);
+	if (wrong)
+		return 1;
+
+	struct budget b = {.workers = (unsigned)s.workers,
+	        .tables = (unsigned)shape_tables(&s),
+	        .fds_per_connection = fds_per_connection,
+	        .fds = fds};
+	uint64_t by_fds = slots_for_fds(&s, fds);
+
+	slots_choose(&b, asked, by_fds, machine->memory);
+	b.table_limit = table_for_fds(&s, fds);
+	/* RLIMIT_NOFILE is the process's: a small table must not make main's too small.
+	 */
+	if (b.table_limit < LIMITS_KEPT_MAIN)
+		b.table_limit = LIMITS_KEPT_MAIN;
+	b.table_slots = by_fds / b.tables;
+	if (b.table_slots > b.max_connections || !s.private)
+		b.table_slots = b.max_connections;
+	b.linger = (unsigned)linger_for(b.max_connections);
+	*ret = b;
+	return 0;
+}

@@ -1,0 +1,73 @@
+/*
+ * limits.h - what the machine allows: from descriptors and memory to a number of slots.
+ *
+ * limits_probe reads the machine; limits_compute is arithmetic only, so that it can be
+ * tested with any machine. Libraries do not log: both hand back what to say.
+ *
+ *   shared table:   fds  = LIMITS_KEPT_MAIN + workers * (LIMITS_KEPT_WORKER + linger)
+ *                          + slots * fds_per_connection                         (+ what
+ * is left) private tables: (fds - LIMITS_KEPT_MAIN) / workers, at most the hard
+ * RLIMIT_NOFILE, is one table; in it LIMITS_KEPT_WORKER + workers (a wake-up descriptor
+ * for each peer, under the same number in every table) + linger + table_slots * cost
+ *   linger        = min(32, slots / 16), at least 1: answered connections that are still
+ * being closed, a worker
+ *
+ * Reads next: listener.h.
+ */
+#ifndef CORE_LIMITS_H
+#define CORE_LIMITS_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/config.h"
+
+#define LIMITS_KEPT_MAIN         48U
+#define LIMITS_KEPT_WORKER       8U
+#define LIMITS_LINGER_MAX        32U
+#define LIMITS_MEMORY_CONNECTION UINT64_C(8192)
+
+enum limits_bound {
+	LIMITS_BOUND_FDS,
+	LIMITS_BOUND_MEMORY,
+	LIMITS_BOUND_MAX_CONNECTIONS
+};
+
+/* What the machine gives. */
+struct machine {
+	uint64_t nofile_hard; /* RLIMIT_NOFILE; RLIM_INFINITY becomes fs.nr_open, or
+	                         1048576 */
+	uint64_t nofile_soft;
+	uint64_t memory; /* bytes: the least of MemTotal and the cgroup's limits */
+	unsigned cpus;   /* that this process may use, sched_getaffinity(2) */
+};
+
+/* What follows from it for a configuration. */
+struct budget {
+	unsigned workers;
+	unsigned tables;             /* 1 shared, else one a worker */
+	unsigned fds_per_connection; /* as the service said */
+	uint64_t fds;                /* in all tables together */
+	uint64_t
+	        table_limit; /* descriptors of one table: the soft limit that is needed */
+	uint64_t max_connections; /* slots */
+	uint64_t table_slots; /* slots of one worker's table; shared: max_connections */
+	unsigned linger;      /* a worker */
+	enum limits_bound bound_by;
+};
+
+/* Reads this machine and process. A file that cannot be read (confinement) leaves its
+ * limit out. Returns 0 or -errno. */
+int limits_probe(struct machine *ret);
+
+/* Returns 0; 1 if the machine cannot give what the configuration asks for: `errors` then
+ * has a line for each such key, with the value asked for, what stands in the way and the
+ * values that would work; -errno. `warnings` gets a line for what works but should be
+ * known. */
+int limits_compute(const struct machine *machine, const struct config *config,
+        unsigned fds_per_connection, struct budget *ret, FILE *errors, FILE *warnings);
+
+/* "fds", "memory", "max_connections". */
+const char *limits_bound_name(enum limits_bound bound);
+
+#endif
