@@ -1,0 +1,433 @@
+/*
+ * accept.c - ACCEPT: into and out of the listener's epoll set, one judgement of accept4's
+ * errors, and the way of an accepted connection to its service.
+ *
+ * Invariants:
+ *   - A slot is taken before accept4 and given back if nothing was accepted.
+ *   - A worker that can take no slot leaves the set at that moment. With EPOLLEXCLUSIVE
+ *     the wake-up that it got was perhaps the only one, so it hands the look at the queue
+ *     to a peer that can accept, or becomes the holder: nobody is stranded.
+ *   - While there is a holder, the others that left for want of a slot stay out: the next
+ *     slot is the held client's.
+ *   - Everything that keeps a worker out of the set has a time or an event that brings it
+ *     back.
+ *
+ * Reads next: admit.c.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "core/shed.h"
+#include "core/worker.h"
+#include "net/sock.h"
+
+#define ACCEPT_BATCH_MAX    16U
+#define ACCEPT_FAILURES_MAX 16U
+#define ACCEPT_SKIP_PAUSE   (10 * CLOCK_MSEC)
+#define ACCEPT_ODD_PAUSE    (100 * CLOCK_MSEC)
+#define ACCEPT_SHARE_FIRST  (10 * CLOCK_MSEC)
+#define ACCEPT_SHARE_MAX    (640 * CLOCK_MSEC)
+#define ACCEPT_RETRY_FIRST  (10 * CLOCK_MSEC)
+#define ACCEPT_RETRY_MAX    CLOCK_SEC
+#define ACCEPT_PAUSE_MAX    CLOCK_SEC
+
+enum accept_class {
+	CLASS_SHORT,
+	CLASS_CONNECTION,
+	CLASS_UNKNOWN
+};
+
+static const enum accept_class class_of[ACCEPT_ERROR_COUNT] = {
+#define X(name, class) [ACCEPT_ERROR_##name] = CLASS_##class,
+#include "core/accept_errors.def"
+#undef X
+};
+
+void worker_listen(struct worker *w, enum worker_listen how)
+{
+	static const uint32_t events[] = {
+	        [WORKER_LISTEN_SHARED] = EPOLLIN | EPOLLEXCLUSIVE,
+	        [WORKER_LISTEN_SOLE] = EPOLLIN,
+	        [WORKER_LISTEN_EDGE] = EPOLLIN | EPOLLET,
+	};
+	if (w->listen == how)
+		return;
+	if (w->listen != WORKER_LISTEN_OFF)
+		loop_remove(&w->loop, &w->listener);
+	w->listen = WORKER_LISTEN_OFF;
+	/* epoll_ctl may want memory; then the next pulse tries again. */
+	if (how != WORKER_LISTEN_OFF &&
+	        loop_add(&w->loop, &w->listener, events[how]) == 0)
+		w->listen = how;
+}
+
+void worker_block(struct worker *w, enum worker_block why)
+{
+	w->blocked |= why;
+	worker_listen(w, WORKER_LISTEN_OFF);
+}
+
+void worker_unblock(struct worker *w, enum worker_block why)
+{
+	w->blocked &= ~(unsigned)why;
+	if (w->blocked == 0)
+		worker_listen(w, WORKER_LISTEN_SHARED);
+}
+
+/* Each pause in a row is twice as long; an accept that succeeds, or finds nothing, ends the
+ * row. */
+static void pause_for(struct worker *w, uint64_t first)
+{
+	uint64_t pause = w->last_pause > 0 ? w->last_pause * 2 : first;
+	w->last_pause = pause < ACCEPT_PAUSE_MAX ? pause : ACCEPT_PAUSE_MAX;
+	w->paused_until = w->now + w->last_pause;
+	atomic_store(&w->paused, true);
+	worker_block(w, WORKER_BLOCK_PAUSE);
+}
+
+void worker_set_short(struct worker *w)
+{
+	if (admit_is_short(&w->port->admit, w->id))
+		return;
+	/* retry_after grows over shortages until an accept succeeds: ENOBUFS can come at
+	 * every call while descriptors are free. */
+	if (w->retry_after == 0)
+		w->retry_after = ACCEPT_RETRY_FIRST;
+	w->retry_at = w->now + w->retry_after;
+	admit_set_short(&w->port->admit, w->id, true);
+}
+
+bool worker_check_short(struct worker *w, bool now)
+{
+	if (!admit_is_short(&w->port->admit, w->id))
+		return true;
+	if (!now && w->now < w->retry_at)
+		return false;
+	if (w->now >= w->retry_at) {
+		w->retry_after *= 2;
+		if (w->retry_after > ACCEPT_RETRY_MAX)
+			w->retry_after = ACCEPT_RETRY_MAX;
+		w->retry_at = w->now + w->retry_after;
+	}
+	/* With the kept descriptor lent to the held client, one that is free is enough: it becomes
+	 * the kept one, and the client may stay. Else there has to be one beside it. */
+	bool lent = w->kept.fd < 0 && w->held.watch.fd >= 0;
+	if ((lent ? kept_refill(&w->kept) : kept_probe(&w->kept)) < 0)
+		return false;
+	admit_set_short(&w->port->admit, w->id, false);
+	if (state_is_spell(&w->port->state))
+		port_check_spell(w);
+	return true;
+}
+
+static int judge(struct worker *w, int err)
+{
+	if (err == EAGAIN) {
+		w->failures = 0;
+		w->last_pause = 0;
+		return WORKER_ACCEPT_NOTHING;
+	}
+	/* The listener was shut down under us: that is no error of a connection. */
+	if (port_phase(w->port) >= PORT_STOPPED)
+		return WORKER_ACCEPT_NOTHING;
+
+	enum accept_class class = class_of[counters_add_accept_error(&w->counters, err)];
+	if (class == CLASS_UNKNOWN && err_is_disconnect(err))
+		class = CLASS_CONNECTION;
+	switch (class) {
+	case CLASS_SHORT:
+		worker_set_short(w);
+		return WORKER_ACCEPT_SHORT;
+	case CLASS_CONNECTION:
+		/* Each takes one connection off the queue; when it does not, do not spin.
+		 */
+		if (++w->failures < ACCEPT_FAILURES_MAX)
+			return WORKER_ACCEPT_SKIP;
+		w->failures = 0;
+		pause_for(w, ACCEPT_SKIP_PAUSE);
+		return WORKER_ACCEPT_PAUSE;
+	case CLASS_UNKNOWN:
+		break;
+	}
+	worker_tell(w, &(struct event){.kind = EVENT_ACCEPT_ERROR, .err = err});
+	pause_for(w, ACCEPT_ODD_PAUSE);
+	return WORKER_ACCEPT_PAUSE;
+}
+
+int worker_accept_one(struct worker *w, bool through_kept, int *ret_fd)
+{
+	counters_add(&w->counters, COUNTER_ACCEPT_CALLS, 1);
+	int listen_fd = w->port->listen_fd;
+	int fd = -1, err;
+	if (through_kept) {
+		err = -kept_accept(&w->kept, listen_fd, &fd);
+	} else {
+		fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		err = fd < 0 ? errno : 0;
+	}
+	if (err != 0)
+		return judge(w, err);
+	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	w->failures = 0;
+	w->last_pause = 0;
+	if (!through_kept)
+		w->retry_after = 0;
+	*ret_fd = fd;
+	return 0;
+}
+
+void worker_give_slot(struct worker *w)
+{
+	admit_give(&w->port->admit, w->id);
+	hold_notify(w);
+}
+
+void worker_admit(struct worker *w, int fd, uint64_t waited_ns)
+{
+	bool dead, measured = waited_ns != CLOCK_INFINITY;
+	if (!measured &&
+	        (state_is_spell(&w->port->state) || ++w->sample % WORKER_SAMPLE == 0))
+		dead = listener_read_age(fd, &waited_ns) == 1;
+	else
+		dead = sock_is_dead(fd);
+	if (dead) {
+		shed(w, fd, SHED_ABORTED);
+		worker_give_slot(w);
+		return;
+	}
+	if (waited_ns != CLOCK_INFINITY)
+		counters_add_wait(&w->counters, waited_ns);
+	if (conn_open(w, fd) < 0) {
+		shed(w, fd, SHED_MEMORY);
+		worker_give_slot(w);
+	}
+}
+
+bool worker_is_able(const struct worker *w)
+{
+	return !atomic_load(&w->stalled) && !atomic_load(&w->paused) &&
+	       !admit_is_short(&w->port->admit, w->id);
+}
+
+/* A peer that answers and could take a slot now, the emptiest; NULL if there is none. */
+static struct worker *able_peer(struct worker *w)
+{
+	struct port *port = w->port;
+	struct worker *best = NULL;
+	for (unsigned i = 0; i < port->n_workers; i++) {
+		struct worker *peer = &port->workers[i];
+		if (peer == w || !worker_is_able(peer) ||
+		        !admit_can_take(&port->admit, i))
+			continue;
+		if (!best ||
+		        atomic_load(&peer->conns.open) < atomic_load(&best->conns.open))
+			best = peer;
+	}
+	return best;
+}
+
+static void ask_to_look(struct worker *peer)
+{
+	atomic_store(&peer->look, true);
+	worker_kick(peer);
+}
+
+/* w can take no slot. */
+static void leave_full(struct worker *w)
+{
+	worker_block(w, WORKER_BLOCK_FULL);
+	struct worker *peer = able_peer(w);
+	if (peer)
+		ask_to_look(peer);
+	else if (hold_become(w))
+		hold_step(w);
+}
+
+/* Open connections of the emptiest peer that could accept; UINT32_MAX if none could. */
+static uint32_t least_open(struct worker *w)
+{
+	struct worker *peer = able_peer(w);
+	return peer ? atomic_load(&peer->conns.open) : UINT32_MAX;
+}
+
+/* How many more connections w may accept before it is the others' turn. */
+static uint32_t share_left(struct worker *w)
+{
+	uint32_t open = atomic_load_explicit(&w->conns.open, memory_order_relaxed);
+	if (w->port->n_workers < 2 || open < WORKER_SHARE_MIN)
+		return WORKER_SHARE_MIN;
+	uint32_t limit = worker_share_limit(least_open(w));
+	return open < limit ? limit - open : 0;
+}
+
+/* w accepts nothing while it is out, so this grows only by what others accept. */
+static uint64_t accepted_by_all(const struct port *port)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < port->n_workers; i++)
+		sum += counters_get(&port->workers[i].counters, COUNTER_ACCEPTED);
+	return sum;
+}
+
+static void leave_share(struct worker *w)
+{
+	w->share_pause = ACCEPT_SHARE_FIRST;
+	w->share_until = w->now + w->share_pause;
+	w->share_seen = accepted_by_all(w->port);
+	worker_block(w, WORKER_BLOCK_SHARE);
+	struct worker *peer = able_peer(w);
+	if (peer)
+		ask_to_look(peer);
+	else
+		worker_unblock(w, WORKER_BLOCK_SHARE);
+}
+
+/* w is out because it holds more than its share. It comes back when that is over, or when
+ * nobody else takes the work: one that should may have stalled. */
+static void rejoin_share(struct worker *w)
+{
+	if (share_left(w) == 0) {
+		if (w->now < w->share_until)
+			return;
+		struct listener_queue queue = {0};
+		(void)listener_read_queue(w->port->listen_fd, &queue);
+		/* Only where nobody else has accepted since, or those who are merely slow to
+		 * get a CPU would end up with less. */
+		uint64_t seen = accepted_by_all(w->port);
+		w->eager = queue.depth > 0 && seen == w->share_seen;
+		w->share_seen = seen;
+		if (!w->eager) {
+			if (queue.depth == 0 && w->share_pause < ACCEPT_SHARE_MAX)
+				w->share_pause *= 2;
+			w->share_until = w->now + w->share_pause;
+			return;
+		}
+	}
+	worker_unblock(w, WORKER_BLOCK_SHARE);
+}
+
+/* Draining: newcomers are answered at once, without a slot. */
+static void accept_to_shed(struct worker *w)
+{
+	for (unsigned i = 0; i < ACCEPT_BATCH_MAX; i++) {
+		int fd = -1;
+		int r = worker_accept_one(w, false, &fd);
+		if (r == WORKER_ACCEPT_SHORT) {
+			(void)conn_linger_reclaim(w, true);
+			r = worker_accept_one(w, true, &fd);
+			if (r == WORKER_ACCEPT_SHORT)
+				pause_for(w, ACCEPT_SKIP_PAUSE);
+		}
+		if (r == 0)
+			shed(w, fd, sock_is_dead(fd) ? SHED_ABORTED : SHED_DRAINING);
+		else if (r != WORKER_ACCEPT_SKIP)
+			break;
+	}
+}
+
+static void accept_batch(struct worker *w)
+{
+	uint32_t share = w->eager ? ACCEPT_BATCH_MAX : share_left(w);
+	unsigned batch = w->batch < share ? w->batch : share;
+	for (unsigned i = 0; i < batch; i++) {
+		if (admit_take(&w->port->admit, w->id) != 0) {
+			leave_full(w);
+			return;
+		}
+		int fd = -1;
+		int r = worker_accept_one(w, false, &fd);
+		if (r == 0) {
+			worker_admit(w, fd, CLOCK_INFINITY);
+			continue;
+		}
+		worker_give_slot(w);
+		if (r == WORKER_ACCEPT_SHORT)
+			leave_full(w);
+		if (r == WORKER_ACCEPT_NOTHING)
+			w->batch = 1;
+		if (r != WORKER_ACCEPT_SKIP)
+			return;
+	}
+	/* An empty queue costs one call in vain; a busy one is worth asking more often a
+	 * turn. */
+	if (w->batch < ACCEPT_BATCH_MAX)
+		w->batch *= 2;
+}
+
+void worker_accept(struct worker *w)
+{
+	enum port_phase phase = port_phase(w->port);
+	if (phase == PORT_DRAINING && w->blocked == 0)
+		accept_to_shed(w);
+	if (phase != PORT_OPEN || w->blocked != 0)
+		return;
+	/* The next slot is the held client's, who has waited longer. */
+	if (atomic_load(&w->port->hold.holder) != HOLD_NOBODY) {
+		worker_block(w, WORKER_BLOCK_FULL);
+		return;
+	}
+
+	accept_batch(w);
+	/* Out of its turn, one batch is all. */
+	w->eager = false;
+	if (w->blocked == 0 && share_left(w) == 0)
+		leave_share(w);
+}
+
+/* w is out for want of a slot. */
+static void rejoin_full(struct worker *w)
+{
+	if (atomic_load(&w->port->hold.holder) != HOLD_NOBODY)
+		return;
+	if (admit_can_take(&w->port->admit, w->id))
+		worker_unblock(w, WORKER_BLOCK_FULL);
+	else if (!able_peer(w) && !admit_can_take(&w->port->admit, w->id) &&
+	         hold_become(w))
+		w->held.again = true;
+}
+
+void worker_rejoin(struct worker *w)
+{
+	bool gave = w->gave;
+	w->gave = false;
+	if ((w->blocked & WORKER_BLOCK_PAUSE) && w->now >= w->paused_until) {
+		atomic_store(&w->paused, false);
+		worker_unblock(w, WORKER_BLOCK_PAUSE);
+		w->held.again = true;
+	}
+	if (w->blocked & WORKER_BLOCK_SHARE)
+		rejoin_share(w);
+	if (admit_is_short(&w->port->admit, w->id) && (gave || w->now >= w->retry_at)) {
+		(void)worker_check_short(w, gave);
+		w->held.again = true;
+	}
+	if (w->blocked & WORKER_BLOCK_CLOSED)
+		return;
+	if (w->blocked & WORKER_BLOCK_FULL)
+		rejoin_full(w);
+	if (hold_is_mine(&w->port->hold, w->id)) {
+		if (gave || w->held.again || w->now >= hold_next_deadline(w))
+			hold_step(w);
+	} else {
+		hold_abandoned(w);
+	}
+	if (w->blocked == 0 && w->listen == WORKER_LISTEN_OFF)
+		worker_listen(w, WORKER_LISTEN_SHARED);
+}
+
+uint64_t worker_next_deadline(const struct worker *w)
+{
+	uint64_t next = conn_next_deadline(w);
+	if ((w->blocked & WORKER_BLOCK_PAUSE) && w->paused_until < next)
+		next = w->paused_until;
+	if ((w->blocked & WORKER_BLOCK_SHARE) && w->share_until < next)
+		next = w->share_until;
+	if (admit_is_short(&w->port->admit, w->id) && w->retry_at < next)
+		next = w->retry_at;
+	/* Also of a holder that was: it may have a client to settle. */
+	if (hold_next_deadline(w) < next)
+		next = hold_next_deadline(w);
+	return next;
+}

@@ -1,0 +1,344 @@
+/*
+ * conn.c - the life and the CLOSE of a connection.
+ *
+ * Invariants: a connection is on exactly one of its set's lists, and which one follows
+ * from its state; every OPEN one holds one slot; every way out of OPEN goes through
+ * conn_close with a reason. Timeouts cost O(1) an event: each list is in order of time
+ * because every entry waits equally long.
+ *
+ * Reads next: counters.c.
+ */
+#include "core/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/own.h"
+#include "core/worker.h"
+#include "net/sock.h"
+
+#define CONN_CHUNK        256
+#define CONN_LINGER_NS    (500 * CLOCK_MSEC)
+#define CONN_LINGER_BYTES (64U * 1024U)
+/* Moving again within this time does not move a connection in its list: it saves the
+ * cache misses and costs that much precision. */
+#define CONN_TOUCH_NS CLOCK_MSEC
+
+struct conn_chunk {
+	struct list link;
+	struct conn conns[CONN_CHUNK];
+};
+
+static const bool allowed[CONN_STATE_COUNT][CONN_STATE_COUNT] = {
+        [CONN_FREE] = {[CONN_OPEN] = true, [CONN_LINGER] = true},
+        [CONN_OPEN] = {[CONN_LINGER] = true, [CONN_CLOSED] = true},
+        [CONN_LINGER] = {[CONN_CLOSED] = true},
+        [CONN_CLOSED] = {[CONN_FREE] = true},
+};
+
+static void set_state(struct conn *conn, enum conn_state next)
+{
+	assert(allowed[conn->state][next]);
+	conn->state = (uint8_t)next;
+}
+
+/* One writer: the worker. */
+static void count(_Atomic uint32_t *gauge, int by)
+{
+	uint32_t n = atomic_load_explicit(gauge, memory_order_relaxed);
+	atomic_store_explicit(gauge, n + (uint32_t)by, memory_order_relaxed);
+}
+
+void conn_set_init(struct conn_set *set)
+{
+	list_init(&set->silent);
+	list_init(&set->talking);
+	list_init(&set->linger);
+	list_init(&set->closed);
+	list_init(&set->spare);
+	list_init(&set->chunks);
+	atomic_init(&set->open, 0);
+	atomic_init(&set->lingering, 0);
+}
+
+void conn_set_destroy(struct conn_set *set)
+{
+	struct list *link;
+	while ((link = list_first(&set->chunks))) {
+		list_remove(link);
+		free(container_of(link, struct conn_chunk, link));
+	}
+	list_init(&set->spare);
+}
+
+static int add_chunk(struct conn_set *set)
+{
+	struct conn_chunk *chunk = calloc(1, sizeof(*chunk));
+	if (!chunk)
+		return -ENOMEM;
+	list_append(&set->chunks, &chunk->link);
+	for (size_t i = 0; i < CONN_CHUNK; i++) {
+		chunk->conns[i].watch.fd = -1;
+		list_append(&set->spare, &chunk->conns[i].timer);
+	}
+	return 0;
+}
+
+/* A FREE connection for fd, off its list; NULL without memory. */
+static struct conn *make(
+        struct worker *w, int fd, void (*ready)(struct watch *, uint32_t))
+{
+	struct conn_set *set = &w->conns;
+	struct list *free_one = list_first(&set->spare);
+	if (!free_one && add_chunk(set) == 0)
+		free_one = list_first(&set->spare);
+	if (!free_one)
+		return NULL;
+	struct conn *conn = container_of(free_one, struct conn, timer);
+	list_remove(&conn->timer);
+	*conn = (struct conn){
+	        .watch = {.fd = fd, .ready = ready}, .worker = w, .active = w->now};
+	list_init(&conn->timer);
+	return conn;
+}
+
+/* From any state to CLOSED, the descriptor too unless the caller keeps it. */
+static void bury(struct conn *conn, bool keep_fd)
+{
+	if (!keep_fd) {
+		(void)own_close(conn->watch.fd);
+		conn->worker->gave = true;
+	}
+	conn->watch.fd = -1;
+	set_state(conn, CONN_CLOSED);
+	list_move_to_end(&conn->worker->conns.closed, &conn->timer);
+}
+
+static void conn_ready(struct watch *watch, uint32_t events)
+{
+	struct conn *conn = container_of(watch, struct conn, watch);
+	int r = conn->worker->port->service->ready(conn, events);
+	if (r > 0)
+		conn_close(conn, SERVICE_CLOSE_REASON(r));
+}
+
+/* Counts it as open, and as the peak if there were never so many. */
+static void note_open(struct worker *w)
+{
+	struct port *port = w->port;
+	count(&w->conns.open, 1);
+	/* used is never less than what is open: the exact sum is needed only near a new
+	 * peak. */
+	uint32_t peak = atomic_load_explicit(&port->peak, memory_order_relaxed);
+	if (atomic_load_explicit(&port->admit.used, memory_order_relaxed) > peak) {
+		uint32_t n = port_connections(port);
+		while (n > peak && !atomic_compare_exchange_weak(&port->peak, &peak, n))
+			;
+	}
+}
+
+int conn_open(struct worker *w, int fd)
+{
+	const struct service *service = w->port->service;
+	struct conn *conn = make(w, fd, conn_ready);
+	if (!conn)
+		return -ENOMEM;
+	set_state(conn, CONN_OPEN);
+	if (service->events != 0 &&
+	        loop_add(&w->loop, &conn->watch, service->events) < 0) {
+		bury(conn, true);
+		return -ENOMEM;
+	}
+	list_append(&w->conns.silent, &conn->timer);
+	note_open(w);
+	if (admit_free(&w->port->admit) == 0 &&
+	        port_connections(w->port) >= atomic_load(&w->port->admit.max))
+		port_begin_spell(w, STATE_CAUSE_SLOTS);
+
+	int r = service->open ? service->open(conn) : 0;
+	if (r > 0)
+		conn_close(conn, SERVICE_CLOSE_REASON(r));
+	return 0;
+}
+
+static void end_linger(struct conn *conn)
+{
+	/* Nothing unread may be left: close would answer that with a reset, which can
+	 * overtake. */
+	(void)sock_discard(conn->watch.fd, CONN_LINGER_BYTES, NULL);
+	count(&conn->worker->conns.lingering, -1);
+	bury(conn, false);
+	/* The slot was given back long since; a holder may wait for the descriptor. */
+	hold_notify(conn->worker);
+}
+
+static void linger_ready(struct watch *watch, uint32_t events)
+{
+	(void)events;
+	struct conn *conn = container_of(watch, struct conn, watch);
+	size_t bytes = 0;
+	int r = sock_discard(watch->fd, CONN_LINGER_BYTES - conn->discarded, &bytes);
+	conn->discarded += (uint32_t)bytes;
+	if (r != 0 || conn->discarded >= CONN_LINGER_BYTES)
+		end_linger(conn);
+}
+
+/* conn, OPEN or FREE, has been answered: says so to the client, and waits for its end. */
+static void begin_linger(struct conn *conn)
+{
+	struct worker *w = conn->worker;
+	set_state(conn, CONN_LINGER);
+	conn->watch.ready = linger_ready;
+	conn->active = w->now;
+	count(&w->conns.lingering, 1);
+	list_move_to_end(&w->conns.linger, &conn->timer);
+
+	size_t bytes = 0;
+	bool over = shutdown(conn->watch.fd, SHUT_WR) < 0 ||
+	            sock_discard(conn->watch.fd, CONN_LINGER_BYTES, &bytes) != 0 ||
+	            bytes >= CONN_LINGER_BYTES;
+	conn->discarded = (uint32_t)bytes;
+	if (!over) {
+		int r = conn->watch.events == 0
+		                ? loop_add(&w->loop, &conn->watch, EPOLLIN)
+		                : loop_change(&w->loop, &conn->watch, EPOLLIN);
+		over = r < 0;
+	}
+	if (over)
+		end_linger(conn);
+	else if (atomic_load_explicit(&w->conns.lingering, memory_order_relaxed) >
+	         atomic_load_explicit(&w->port->linger, memory_order_relaxed))
+		(void)conn_linger_reclaim(w, true);
+}
+
+void conn_close(struct conn *conn, enum close_reason reason)
+{
+	struct worker *w = conn->worker;
+	assert(conn->state == CONN_OPEN);
+	counters_add_closed(&w->counters, reason);
+	count(&w->conns.open, -1);
+	if (w->port->service->closing)
+		w->port->service->closing(conn);
+	if (reason == CLOSE_SERVICE)
+		begin_linger(conn);
+	else
+		bury(conn, false);
+	w->gave = true;
+	worker_give_slot(w);
+}
+
+void conn_touch(struct conn *conn, bool in)
+{
+	struct worker *w = conn->worker;
+	if (conn->spoken ? w->now - conn->active >= CONN_TOUCH_NS : in) {
+		conn->active = w->now;
+		conn->spoken = true;
+		list_move_to_end(&w->conns.talking, &conn->timer);
+	}
+}
+
+enum close_reason conn_reason_of(int err)
+{
+	/* ENOTCONN: there was an end already when somebody asked who the peer was. */
+	if (err == ECONNRESET || err == EPIPE || err == ENOTCONN)
+		return CLOSE_RESET;
+	/* Keepalive and retransmission end with ETIMEDOUT, or with what ICMP said last.
+	 */
+	return err_is_disconnect(err) ? CLOSE_TIMEOUT : CLOSE_ERROR;
+}
+
+void conn_linger_shed(struct worker *w, int fd)
+{
+	struct conn *conn = make(w, fd, linger_ready);
+	if (conn)
+		begin_linger(conn);
+	else
+		(void)own_close(fd);
+}
+
+bool conn_linger_reclaim(struct worker *w, bool force)
+{
+	struct list *first = list_first(&w->conns.linger);
+	if (!first)
+		return false;
+	struct conn *conn = container_of(first, struct conn, timer);
+	if (!force && !sock_is_flushed(conn->watch.fd))
+		return false;
+	end_linger(conn);
+	return true;
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* When the first of a list has waited `timeout`; 0 is no timeout. */
+static uint64_t list_deadline(const struct list *head, uint64_t timeout)
+{
+	struct list *first = list_first(head);
+	if (!first || timeout == 0)
+		return CLOCK_INFINITY;
+	return clock_add(container_of(first, struct conn, timer)->active, timeout);
+}
+
+/* A silent connection is under both timeouts; the shorter one decides, and is the reason.
+ */
+static uint64_t silent_timeout(const struct config *config, enum close_reason *ret_reason)
+{
+	bool first = config->first_byte > 0 &&
+	             (config->idle == 0 || config->first_byte <= config->idle);
+	*ret_reason = first ? CLOSE_FIRST_BYTE : CLOSE_IDLE;
+	return first ? config->first_byte : config->idle;
+}
+
+uint64_t conn_next_deadline(const struct worker *w)
+{
+	enum close_reason reason;
+	uint64_t next =
+	        list_deadline(&w->conns.silent, silent_timeout(w->config, &reason));
+	next = sooner(next, list_deadline(&w->conns.talking, w->config->idle));
+	return sooner(next, list_deadline(&w->conns.linger, CONN_LINGER_NS));
+}
+
+static void expire_list(
+        struct worker *w, struct list *head, uint64_t timeout, enum close_reason reason)
+{
+	while (list_deadline(head, timeout) <= w->now)
+		conn_close(container_of(list_first(head), struct conn, timer), reason);
+}
+
+void conn_expire(struct worker *w)
+{
+	enum close_reason reason;
+	uint64_t timeout = silent_timeout(w->config, &reason);
+	expire_list(w, &w->conns.silent, timeout, reason);
+	expire_list(w, &w->conns.talking, w->config->idle, CLOSE_IDLE);
+	while (list_deadline(&w->conns.linger, CONN_LINGER_NS) <= w->now)
+		(void)conn_linger_reclaim(w, true);
+}
+
+void conn_free_closed(struct worker *w)
+{
+	struct list *link;
+	while ((link = list_first(&w->conns.closed))) {
+		set_state(container_of(link, struct conn, timer), CONN_FREE);
+		list_move_to_end(&w->conns.spare, link);
+	}
+}
+
+void conn_close_all(struct worker *w, enum close_reason reason)
+{
+	struct list *const heads[] = {&w->conns.silent, &w->conns.talking};
+	for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
+		while (!list_is_empty(heads[i]))
+			conn_close(container_of(list_first(heads[i]), struct conn, timer),
+			        reason);
+	}
+	while (conn_linger_reclaim(w, true))
+		;
+}

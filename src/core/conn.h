@@ -1,0 +1,104 @@
+/*
+ * conn.h - the life of a connection, from the descriptor that accept returned to its
+ * CLOSE.
+ *
+ *                 conn_open            conn_close(reason)
+ *   FREE ───────────────────▶ OPEN ──────────────────────▶ CLOSED ──▶ FREE
+ *    │                          │ conn_close(SERVICE)          ▲     (after the batch)
+ *    │ conn_linger_shed         ▼                              │
+ *    └─────────────────────▶ LINGER ───────────────────────────┘
+ *                                   end of file, 64 KiB, 500 ms, or the place is needed
+ *
+ * OPEN holds a slot. LINGER holds none: it has been answered and counted, and is closed
+ * as soon as its client surely has the answer. Closing is at once, freeing after the
+ * batch of events, so a stale event never reaches a connection that uses the memory
+ * again.
+ *
+ * A connection belongs to one worker for life; only that worker's thread touches it.
+ *
+ * Reads next: shed.h.
+ */
+#ifndef CORE_CONN_H
+#define CORE_CONN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "core/counters.h"
+#include "net/loop.h"
+
+struct worker;
+
+enum conn_state {
+	CONN_FREE,
+	CONN_OPEN,
+	CONN_LINGER,
+	CONN_CLOSED,
+	CONN_STATE_COUNT
+};
+
+/* What an idle connection costs beside the kernel's socket: at most 128 bytes. */
+struct conn {
+	struct watch watch;
+	struct worker *worker;
+	struct list timer; /* one of the set's lists, by state */
+	uint64_t active;   /* when it last moved, ns; LINGER: when that began */
+	uint8_t *unsent;   /* the service's: what the client has not taken yet, or NULL */
+	uint32_t unsent_len, unsent_pos;
+	uint32_t discarded; /* LINGER: bytes thrown away so far */
+	uint8_t state;      /* enum conn_state; conn.c's only setter checks it */
+	bool spoken;        /* the client has sent its first byte */
+};
+
+_Static_assert(sizeof(struct conn) <= 128, "an idle connection costs too much");
+
+/* A worker's connections. Each list is in order of time, so that the next deadline is its
+ * first. */
+struct conn_set {
+	struct list silent;  /* OPEN, nothing received yet, by when they were opened */
+	struct list talking; /* OPEN, by when they last moved */
+	struct list linger;  /* by when they began */
+	struct list closed;  /* to be freed after the batch */
+	struct list spare;   /* FREE */
+	struct list chunks;  /* of memory */
+	_Atomic uint32_t open, lingering; /* written by the worker only */
+};
+
+void conn_set_init(struct conn_set *set);
+/* Frees the memory. Every connection must be closed. */
+void conn_set_destroy(struct conn_set *set);
+
+/* Makes a connection of fd and starts the service. The caller has taken a slot for this
+ * worker. Takes over fd and the slot, unless it fails: -ENOMEM (memory, or no place in
+ * the epoll set). */
+int conn_open(struct worker *worker, int fd);
+
+/* Closes an OPEN connection: counts the reason, gives back the slot, closes the
+ * descriptor, for CLOSE_SERVICE after lingering. */
+void conn_close(struct conn *conn, enum close_reason reason);
+
+/* Something moved: `in` if it came from the client. Restarts the idle time. */
+void conn_touch(struct conn *conn, bool in);
+
+/* The close reason that an errno of recv or send means. */
+enum close_reason conn_reason_of(int err);
+
+/* Lingers on fd, which was shed and answered: takes it over. Without memory it is closed
+ * at once. */
+void conn_linger_shed(struct worker *worker, int fd);
+/* Closes the lingering connection that began first, if its client has all (or if forced).
+ * Returns true if there is one less now. */
+bool conn_linger_reclaim(struct worker *worker, bool force);
+
+/* The next deadline among the worker's connections, ns; CLOCK_INFINITY: none. */
+uint64_t conn_next_deadline(const struct worker *worker);
+/* Closes what has outlived its time, by worker->now. */
+void conn_expire(struct worker *worker);
+/* Frees what was closed in this batch. */
+void conn_free_closed(struct worker *worker);
+/* Closes all that is left, with this reason, without lingering. */
+void conn_close_all(struct worker *worker, enum close_reason reason);
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * hold.h - the head of the backlog queue, accepted while portd is full, waiting for a
+ * slot or for its time to run out. At most one in the whole process.
+ *
+ * While no slot is to be had, one worker, the holder, watches the listener; the others
+ * have left it. So clients are served and shed oldest first, and a held client is never
+ * shed while a slot is free anywhere. A client whose slot is in another worker's hands
+ * (private tables), or that another worker should have for balance, is passed on: its
+ * descriptor through SCM_RIGHTS between private tables, its number in a shared one. At
+ * most one is on its way; a receiver that does not turn within HOLD_PASS_NS loses it
+ * again to the holder.
+ *
+ * Reads next: conn.h.
+ */
+#ifndef CORE_HOLD_H
+#define CORE_HOLD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/loop.h"
+
+struct worker;
+struct port;
+
+#define HOLD_NOBODY  (-1)
+#define HOLD_PASS_NS (UINT64_C(50) * 1000000)
+
+enum hold_pass {
+	HOLD_PASS_NONE,
+	HOLD_PASS_CLAIMED,
+	HOLD_PASS_OFFERED,
+	HOLD_PASS_TAKEN
+};
+
+/* Shared by all workers. */
+struct hold {
+	_Atomic int holder; /* a worker's id, or HOLD_NOBODY */
+	_Atomic int pass;   /* enum hold_pass */
+	/* written by who has claimed it, read by who has taken it */
+	_Atomic unsigned pass_to;
+	uint64_t pass_waited; /* ns in the queue and held */
+	int pass_fd;          /* shared table: the number */
+	int pass_pair[2];     /* private tables: SCM_RIGHTS; -1 when tables are shared */
+	_Atomic uint32_t count; /* clients held or on their way: a term of the books */
+};
+
+/* A worker's own part. */
+struct held {
+	struct watch watch;  /* of the held client; fd -1: none */
+	uint64_t since;      /* when it was accepted, ns */
+	uint64_t age;        /* what it had waited by then, ns */
+	uint64_t pass_until; /* 0: none on its way; else when the holder takes it back */
+	bool dead;           /* reset while held */
+	bool again;          /* step once more before the loop waits */
+	uint64_t wake_at;    /* when to step without being woken, ns */
+};
+
+/* private: makes the pair. Returns 0 or -errno. */
+int hold_init(struct hold *hold, bool private_tables);
+void hold_destroy(struct hold *hold);
+void hold_init_worker(struct held *held);
+
+/* This worker can take no slot: it tries to become the holder. Returns true if it is. */
+bool hold_become(struct worker *w);
+static inline bool hold_is_mine(const struct hold *hold, unsigned id)
+{
+	return atomic_load(&hold->holder) == (int)id;
+}
+/* Something may have changed for the holder: takes the next steps. Holder only. */
+void hold_step(struct worker *w);
+/* A slot, or a descriptor, came free at w's: wakes the holder. */
+void hold_notify(struct worker *w);
+/* Offers fd, the held client, to `owner`, who has a slot for it. Takes over fd on success. Returns 0,
+ * or -errno: -EBUSY if another client is still on its way. Holder only. */
+int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited);
+/* Takes back what was offered and not taken, and gives back the receiver's slot. Returns 0, with
+ * *ret_fd -1 if the descriptor was lost (it is counted); 1 if there was nothing to take back. */
+int hold_pass_take_back(struct worker *w, int *ret_fd, uint64_t *ret_waited);
+/* Takes over a client that was passed to w, if one was. */
+void hold_receive(struct worker *w);
+/* When the holder wants to step without being woken, ns. */
+uint64_t hold_next_deadline(const struct worker *w);
+/* w gives up the role; its held client is shed for draining. */
+void hold_quit(struct worker *w);
+/* w has a client held or on its way, but lost the role while it had stalled: settles
+ * that. */
+void hold_abandoned(struct worker *w);
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * hold_pass.c - a held client on its way to the worker that has its slot. At most one at a time:
+ *
+ *   NONE ─▶ CLAIMED ─▶ OFFERED ─▶ TAKEN ─▶ NONE
+ *            │ holder              └ receiver, or the holder, who takes it back
+ *            └▶ NONE, if it could not be sent
+ *
+ * Every step is a compare-and-swap: who makes it owns the plain fields until the next one. Between
+ * private tables the descriptor travels by SCM_RIGHTS through one pair that all tables share; in a
+ * shared table its number is enough.
+ *
+ * Reads next: conn.c.
+ */
+#include "core/hold.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/own.h"
+#include "core/worker.h"
+#include "net/fdpass.h"
+
+int hold_init(struct hold *hold, bool private_tables)
+{
+	*hold = (struct hold){
+	        .holder = HOLD_NOBODY, .pass_fd = -1, .pass_pair = {-1, -1}};
+	if (private_tables &&
+	        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+	                hold->pass_pair) < 0)
+		return -errno;
+	return 0;
+}
+
+void hold_destroy(struct hold *hold)
+{
+	hold->pass_pair[0] = own_close(hold->pass_pair[0]);
+	hold->pass_pair[1] = own_close(hold->pass_pair[1]);
+}
+
+static bool move(struct hold *hold, enum hold_pass from, enum hold_pass to)
+{
+	int expected = (int)from;
+	return atomic_compare_exchange_strong(&hold->pass, &expected, (int)to);
+}
+
+/* A client whose descriptor was lost on its way: the kernel has closed it. */
+static void count_lost(struct worker *w)
+{
+	counters_add_shed(&w->counters, SHED_FDS);
+	state_note_shed(&w->port->state, false, w->now);
+}
+
+/* Who has set pass to TAKEN fetches the client. -1: lost. */
+static int fetch_passed(struct worker *w)
+{
+	struct hold *hold = &w->port->hold;
+	if (!w->port->private_tables)
+		return hold->pass_fd;
+	/* The kept descriptor's place is free in any case, and this table is this
+	 * thread's alone. */
+	kept_close(&w->kept);
+	int fd = fdpass_receive(hold->pass_pair[1]);
+	if (kept_refill(&w->kept) < 0)
+		worker_set_short(w);
+	return fd;
+}
+
+int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited)
+{
+	struct hold *hold = &w->port->hold;
+	if (!move(hold, HOLD_PASS_NONE, HOLD_PASS_CLAIMED))
+		return -EBUSY;
+	if (w->port->private_tables) {
+		int r = fdpass_send(hold->pass_pair[0], fd);
+		if (r < 0) {
+			atomic_store(&hold->pass, HOLD_PASS_NONE);
+			return r;
+		}
+		(void)own_close(fd);
+		(void)kept_refill(&w->kept);
+		fd = -1;
+	}
+	hold->pass_fd = fd;
+	hold->pass_waited = waited;
+	atomic_store(&hold->pass_to, owner);
+	atomic_store(&hold->pass, HOLD_PASS_OFFERED);
+	worker_kick(&w->port->workers[owner]);
+	return 0;
+}
+
+int hold_pass_take_back(struct worker *w, int *ret_fd, uint64_t *ret_waited)
+{
+	struct hold *hold = &w->port->hold;
+	if (!move(hold, HOLD_PASS_OFFERED, HOLD_PASS_TAKEN))
+		return 1;
+	*ret_fd = fetch_passed(w);
+	*ret_waited = hold->pass_waited;
+	admit_give(&w->port->admit, atomic_load(&hold->pass_to));
+	atomic_fetch_sub(&hold->count, 1);
+	if (*ret_fd < 0)
+		count_lost(w);
+	atomic_store(&hold->pass, HOLD_PASS_NONE);
+	return 0;
+}
+
+void hold_receive(struct worker *w)
+{
+	struct hold *hold = &w->port->hold;
+	if (atomic_load(&hold->pass) != HOLD_PASS_OFFERED ||
+	        atomic_load(&hold->pass_to) != w->id ||
+	        !move(hold, HOLD_PASS_OFFERED, HOLD_PASS_TAKEN))
+		return;
+	int fd = fetch_passed(w);
+	uint64_t waited = hold->pass_waited;
+	/* The way is free again before anything that takes time. */
+	atomic_store(&hold->pass, HOLD_PASS_NONE);
+	hold_notify(w);
+	atomic_fetch_sub(&hold->count, 1);
+	if (fd >= 0) {
+		worker_admit(w, fd, waited);
+	} else {
+		count_lost(w);
+		worker_give_slot(w);
+	}
+}

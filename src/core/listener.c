@@ -1,0 +1,127 @@
+/*
+ * listener.c - LISTEN. The facts about TCP_INFO and SO_MEMINFO on a listener are shown by
+ * tests/kernel/; a kernel that behaves otherwise is noticed there.
+ *
+ * Reads next: port.c.
+ */
+#include "core/listener.h"
+
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/own.h"
+
+static int set_option(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+/* Interval and count default to 75 s and 9: all three are set, or T would not be kept. */
+static int set_keepalive(int fd, uint64_t keepalive_ns)
+{
+	int seconds = (int)(keepalive_ns / CLOCK_SEC);
+	int idle = seconds / 2 > 0 ? seconds / 2 : 1;
+	int interval = seconds / 6 > 0 ? seconds / 6 : 1;
+	int r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	if (r == 0)
+		r = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+	if (r == 0)
+		r = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+	if (r == 0)
+		r = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+	return r;
+}
+
+static int open_at(const struct addr *address, uint64_t keepalive_ns, int *ret_fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = addr_to_sockaddr(address, &sa);
+	OWN_FD int fd =
+	        socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+
+	int r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	/* Whatever net.ipv6.bindv6only says: [::] takes IPv4 too, any other address one
+	 * family. */
+	if (r == 0 && address->family == AF_INET6)
+		r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !addr_is_any(address));
+	if (r == 0 && keepalive_ns > 0)
+		r = set_keepalive(fd, keepalive_ns);
+	if (r == 0 && bind(fd, (struct sockaddr *)&sa, len) < 0)
+		r = -errno;
+	if (r == 0)
+		*ret_fd = TAKE_FD(fd);
+	return r;
+}
+
+int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd,
+        struct addr *ret_address, bool *ret_fallback)
+{
+	int r = open_at(address, keepalive_ns, ret_fd);
+	bool fallback = (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) &&
+	                address->family == AF_INET6 && addr_is_any(address);
+	if (fallback) {
+		struct addr any4 = {.family = AF_INET, .port = address->port};
+		r = open_at(&any4, keepalive_ns, ret_fd);
+	}
+	if (r < 0)
+		return r;
+
+	*ret_fallback = fallback;
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	if (getsockname(*ret_fd, (struct sockaddr *)&sa, &len) < 0)
+		r = -errno;
+	else
+		r = addr_from_sockaddr((struct sockaddr *)&sa, len, ret_address);
+	if (r < 0)
+		*ret_fd = own_close(*ret_fd);
+	return r;
+}
+
+static int read_info(int fd, struct tcp_info *ret)
+{
+	socklen_t len = sizeof(*ret);
+	*ret = (struct tcp_info){0};
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) < 0 ? -errno : 0;
+}
+
+int listener_read_queue(int fd, struct listener_queue *ret)
+{
+	struct tcp_info info;
+	int r = read_info(fd, &info);
+	if (r < 0)
+		return r;
+	/* Not listening (yet, or any more): there is no queue. */
+	bool listening = info.tcpi_state == TCP_LISTEN;
+	ret->depth = listening ? info.tcpi_unacked : 0;
+	ret->effective = listening ? info.tcpi_sacked : 0;
+	return 0;
+}
+
+int listener_read_drops(int fd, uint32_t *ret)
+{
+	uint32_t info[SK_MEMINFO_VARS] = {0};
+	socklen_t len = sizeof(info);
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) < 0)
+		return -errno;
+	*ret = info[SK_MEMINFO_DROPS];
+	return 0;
+}
+
+int listener_read_age(int conn_fd, uint64_t *ret_ns)
+{
+	struct tcp_info info;
+	int r = read_info(conn_fd, &info);
+	if (r < 0)
+		return r;
+	uint32_t ms = info.tcpi_last_ack_recv;
+	if (info.tcpi_last_data_recv > ms)
+		ms = info.tcpi_last_data_recv;
+	*ret_ns = ms * CLOCK_MSEC;
+	return info.tcpi_state == TCP_CLOSE ? 1 : 0;
+}

@@ -1,0 +1,40 @@
+/*
+ * listener.h - LISTEN: the one passive socket, its backlog queue, and what the kernel
+ * says of them.
+ *
+ * Reads next: port.h.
+ */
+#ifndef CORE_LISTENER_H
+#define CORE_LISTENER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/addr.h"
+
+/* Makes the listener: SO_REUSEADDR, non-blocking, close-on-exec, keepalive as asked
+ * (accepted sockets inherit it), bound, not yet listening. [::] takes IPv4 too, and falls
+ * back to 0.0.0.0 where IPv6 is off: *ret_fallback is then true. keepalive_ns: T makes
+ * idle T/2, interval T/6, 3 probes (whole seconds, at least 1); 0: off. *ret_address is
+ * the address bound, with the real port where 0 was asked. Returns 0 or -errno. */
+int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd,
+        struct addr *ret_address, bool *ret_fallback);
+
+/* The queue now, from the kernel, for this listener only (no privilege is needed). */
+struct listener_queue {
+	uint32_t depth;     /* TCP_INFO tcpi_unacked on a listener; ss: Recv-Q */
+	uint32_t effective; /* tcpi_sacked; ss: Send-Q */
+};
+
+/* Returns 0 or -errno. */
+int listener_read_queue(int fd, struct listener_queue *ret);
+/* SO_MEMINFO[SK_MEMINFO_DROPS]. Returns 0 or -errno. */
+int listener_read_drops(int fd, uint32_t *ret);
+
+/* How long an accepted connection has waited, ns: the greater of TCP_INFO's
+ * last_data_recv and last_ack_recv, exact for clients that are silent or sent at once, a
+ * lower bound for others. Returns 0; 1 if the connection is dead already (TCP state
+ * CLOSE); -errno. */
+int listener_read_age(int conn_fd, uint64_t *ret_ns);
+
+#endif

@@ -1,0 +1,472 @@
+/*
+ * port.c - the port: what the main thread does for and with its workers.
+ *
+ * Descriptors that all tables share (listener, wake-ups, pair) are opened here before any
+ * worker runs, so that their numbers are low and the same in every table.
+ *
+ * Reads next: worker.c.
+ */
+#include "core/port.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/own.h"
+#include "core/worker.h"
+
+#define PORT_JOIN_SECONDS 1
+
+/* A configuration that some worker may still read. */
+struct config_version {
+	struct config config;
+	struct config_version *older;
+};
+
+static struct config_version *make_version(const struct config *config)
+{
+	struct config_version *version = malloc(sizeof(*version));
+	if (version)
+		*version = (struct config_version){.config = *config};
+	return version;
+}
+
+static void push_version(struct port *port, struct config_version *version)
+{
+	version->older = port->versions;
+	port->versions = version;
+	atomic_store(&port->config, &version->config);
+}
+
+/* Frees the older ones as soon as every worker has seen the newest. */
+static void free_old_configs(struct port *port)
+{
+	struct config_version *newest = port->versions;
+	for (unsigned i = 0; i < port->n_workers; i++) {
+		if (atomic_load(&port->workers[i].config_seen) != &newest->config)
+			return;
+	}
+	struct config_version *old = newest->older;
+	newest->older = NULL;
+	while (old) {
+		struct config_version *next = old->older;
+		free(old);
+		old = next;
+	}
+}
+
+static void kick_all(struct port *port)
+{
+	for (unsigned i = 0; i < port->n_workers; i++)
+		worker_wake(&port->workers[i]);
+}
+
+static void set_phase(struct port *port, enum port_phase phase)
+{
+	atomic_store(&port->phase, (int)phase);
+	kick_all(port);
+}
+
+static int create_workers(struct port *port)
+{
+	unsigned n = port->budget.workers;
+	port->workers = aligned_alloc(_Alignof(struct worker), n * sizeof(struct worker));
+	port->stats_workers = calloc(n, sizeof(*port->stats_workers));
+	if (!port->workers || !port->stats_workers)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++) {
+		int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (wake < 0)
+			return -errno;
+		int r = worker_init(&port->workers[i], port, i, wake);
+		port->n_workers = i + 1;
+		if (r < 0)
+			return r;
+	}
+	atomic_store(&port->alive, n);
+	return 0;
+}
+
+static uint32_t table_slots_of(const struct port *port)
+{
+	return port->private_tables ? (uint32_t)port->budget.table_slots : 0;
+}
+
+static int init(struct port *port, const struct config *config)
+{
+	const struct budget *budget = &port->budget;
+	struct config_version *version = make_version(config);
+	if (!version)
+		return -ENOMEM;
+	push_version(port, version);
+	int r = admit_init(&port->admit, (uint32_t)budget->max_connections,
+	        (unsigned)config->low_watermark, table_slots_of(port), budget->workers);
+	if (r == 0)
+		r = hold_init(&port->hold, port->private_tables);
+	if (r == 0)
+		r = create_workers(port);
+	return r;
+}
+
+int port_create(struct port **ret, const struct config *config,
+        const struct budget *budget, const struct service *service, int listen_fd,
+        int main_fd)
+{
+	if (budget->max_connections > UINT32_MAX / 2)
+		return -EINVAL;
+	struct port *port = aligned_alloc(_Alignof(struct port), sizeof(struct port));
+	if (!port)
+		return -ENOMEM;
+	memset(port, 0, sizeof(*port));
+	port->listen_fd = listen_fd;
+	port->main_fd = main_fd;
+	port->service = service;
+	port->budget = *budget;
+	atomic_store(&port->linger, budget->linger);
+	port->private_tables = config->fd_table == CONFIG_FD_TABLE_PRIVATE;
+	port->started = clock_now();
+	port->hold = (struct hold){.pass_pair = {-1, -1}};
+	state_init(&port->state, port->started);
+	(void)pthread_mutex_init(&port->start_lock, NULL);
+	pthread_condattr_t monotonic;
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&port->start_changed, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
+
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	int r = getsockname(listen_fd, (struct sockaddr *)&sa, &len) < 0 ? -errno : 0;
+	if (r == 0)
+		r = addr_from_sockaddr((struct sockaddr *)&sa, len, &port->address);
+	if (r == 0)
+		r = init(port, config);
+	if (r < 0) {
+		port->listen_fd = -1; /* stays the caller's */
+		(void)port_destroy(port);
+		return r;
+	}
+	*ret = port;
+	return 0;
+}
+
+struct port *port_destroy(struct port *port)
+{
+	/* A thread that was left behind may still use all of it; the process is about to end. */
+	if (!port || port->behind > 0)
+		return NULL;
+	for (unsigned i = 0; i < port->n_workers; i++)
+		worker_destroy(&port->workers[i]);
+	free(port->workers);
+	free(port->stats_workers);
+	admit_destroy(&port->admit);
+	hold_destroy(&port->hold);
+	port->listen_fd = own_close(port->listen_fd);
+	while (port->versions) {
+		struct config_version *older = port->versions->older;
+		free(port->versions);
+		port->versions = older;
+	}
+	(void)pthread_cond_destroy(&port->start_changed);
+	(void)pthread_mutex_destroy(&port->start_lock);
+	(void)pthread_mutex_destroy(&port->state.lock);
+	free(port);
+	return NULL;
+}
+
+int port_start(struct port *port)
+{
+	int r = 0;
+	for (unsigned i = 0; i < port->n_workers && r == 0; i++) {
+		struct worker *w = &port->workers[i];
+		r = -pthread_create(&w->thread, NULL, worker_main, w);
+		if (r == 0)
+			port->n_started++;
+	}
+	(void)pthread_mutex_lock(&port->start_lock);
+	while (port->start_ready < port->n_started)
+		(void)pthread_cond_wait(&port->start_changed, &port->start_lock);
+	if (r == 0)
+		r = port->start_error;
+	(void)pthread_mutex_unlock(&port->start_lock);
+	if (r < 0)
+		(void)port_finish(port);
+	return r;
+}
+
+static int listen_as(struct port *port, const struct config *config)
+{
+	return listen(port->listen_fd, (int)config->backlog) < 0 ? -errno : 0;
+}
+
+int port_open(struct port *port)
+{
+	int r = listen_as(port, &port->versions->config);
+	if (r == 0)
+		set_phase(port, PORT_OPEN);
+	return r;
+}
+
+int port_reconfigure(
+        struct port *port, const struct config *config, const struct budget *budget)
+{
+	/* All or nothing: memory first, then what the kernel may refuse. */
+	struct config_version *version = make_version(config);
+	if (!version)
+		return -ENOMEM;
+	int r = config->backlog == port->versions->config.backlog
+	                ? 0
+	                : listen_as(port, config);
+	if (r < 0) {
+		free(version);
+		return r;
+	}
+	port->budget = *budget;
+	atomic_store(&port->linger, budget->linger);
+	admit_set_max(&port->admit, (uint32_t)budget->max_connections,
+	        (unsigned)config->low_watermark, table_slots_of(port));
+	/* Last: who sees the new version finds the rest in force. */
+	push_version(port, version);
+	kick_all(port);
+	return 0;
+}
+
+void port_set_draining(struct port *port, bool draining)
+{
+	if (port_phase(port) != (draining ? PORT_OPEN : PORT_DRAINING))
+		return;
+	state_set_draining(&port->state, draining, clock_now());
+	set_phase(port, draining ? PORT_DRAINING : PORT_OPEN);
+}
+
+void port_stop(struct port *port)
+{
+	if (port_phase(port) >= PORT_STOPPED)
+		return;
+	state_set_draining(&port->state, true, clock_now());
+	/* First the phase: a worker whose accept4 then fails knows why. shutdown(2) ends
+	 * listening in every table at once, where close would wait for the last of them.
+	 */
+	set_phase(port, PORT_STOPPED);
+	(void)shutdown(port->listen_fd, SHUT_RD);
+}
+
+bool port_is_drained(const struct port *port)
+{
+	uint32_t left = atomic_load(&port->hold.count);
+	for (unsigned i = 0; i < port->n_workers; i++) {
+		left += atomic_load(&port->workers[i].conns.open);
+		left += atomic_load(&port->workers[i].conns.lingering);
+	}
+	return left == 0;
+}
+
+/* Waits for the threads to end, up to PORT_JOIN_SECONDS in all. Returns those left. */
+static unsigned wait_for_end(struct port *port)
+{
+	struct timespec until;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += PORT_JOIN_SECONDS;
+	(void)pthread_mutex_lock(&port->start_lock);
+	while (port->ended < port->n_started) {
+		if (pthread_cond_timedwait(
+		            &port->start_changed, &port->start_lock, &until) != 0)
+			break;
+	}
+	unsigned left = port->n_started - port->ended;
+	(void)pthread_mutex_unlock(&port->start_lock);
+	return left;
+}
+
+unsigned port_finish(struct port *port)
+{
+	set_phase(port, PORT_ENDED);
+	port->behind = wait_for_end(port);
+	for (unsigned i = 0; i < port->n_started; i++) {
+		struct worker *w = &port->workers[i];
+		if (atomic_load(&w->ended))
+			(void)pthread_join(w->thread, NULL);
+	}
+	port->n_started = 0;
+	return port->behind;
+}
+
+/* A holder that has stalled would leave the port dark. */
+static void dismiss_holder(struct port *port, unsigned id)
+{
+	int holder = (int)id;
+	if (atomic_compare_exchange_strong(&port->hold.holder, &holder, HOLD_NOBODY))
+		kick_all(port);
+}
+
+unsigned port_pulse(struct port *port, unsigned *ret_first)
+{
+	free_old_configs(port);
+	uint32_t pulse = atomic_load(&port->pulse);
+	unsigned stalled = 0;
+	for (unsigned i = port->n_workers; i-- > 0;) {
+		struct worker *w = &port->workers[i];
+		if (atomic_load(&w->pulse) == pulse)
+			continue;
+		atomic_store(&w->stalled, true);
+		*ret_first = i;
+		stalled++;
+		dismiss_holder(port, i);
+	}
+	atomic_store(&port->alive, port->n_workers - stalled);
+	/* Who waits in the queue may wait for a worker that has stalled with the only wake-up. */
+	struct listener_queue queue = {0};
+	(void)listener_read_queue(port->listen_fd, &queue);
+	port_note_depth(port, queue.depth);
+	for (unsigned i = 0; queue.depth > 0 && i < port->n_workers; i++)
+		atomic_store(&port->workers[i].look, true);
+
+	/* A stalled worker is to answer the poke that it missed before it counts as well
+	 * again. */
+	atomic_store(&port->pulse, pulse + 1);
+	kick_all(port);
+	return stalled;
+}
+
+unsigned port_unanswered(const struct port *port)
+{
+	uint32_t pulse = atomic_load(&port->pulse);
+	unsigned n = 0;
+	for (unsigned i = 0; i < port->n_workers; i++)
+		n += atomic_load(&port->workers[i].pulse) != pulse;
+	return n;
+}
+
+int port_next_event(struct port *port, struct event *ret, uint64_t *ret_dropped)
+{
+	*ret_dropped = 0;
+	for (unsigned i = 0; i < port->n_workers; i++)
+		*ret_dropped += atomic_load(&port->workers[i].events.dropped);
+	for (unsigned i = 0; i < port->n_workers; i++) {
+		unsigned at = (port->next_ring + i) % port->n_workers;
+		if (event_pop(&port->workers[at].events, ret) == 1) {
+			port->next_ring = at + 1;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+uint32_t port_connections(const struct port *port)
+{
+	uint32_t n = 0;
+	for (unsigned i = 0; i < port->n_workers; i++)
+		n += atomic_load_explicit(
+		        &port->workers[i].conns.open, memory_order_relaxed);
+	return n;
+}
+
+void port_note_depth(struct port *port, uint32_t depth)
+{
+	uint32_t peak = atomic_load_explicit(&port->depth_peak, memory_order_relaxed);
+	while (depth > peak &&
+	        !atomic_compare_exchange_weak(&port->depth_peak, &peak, depth))
+		;
+	state_note_depth(&port->state, depth);
+}
+
+void port_begin_spell(struct worker *w, enum state_cause cause)
+{
+	struct port *port = w->port;
+	if (state_is_spell(&port->state))
+		return;
+	struct listener_queue queue = {0};
+	(void)listener_read_queue(port->listen_fd, &queue);
+	port_note_depth(port, queue.depth);
+	if (state_spell_begin(&port->state, cause, queue.depth, w->now) != 1)
+		return;
+	struct event event = {.kind = EVENT_FULL};
+	event.spell = (struct state_spell){
+	        .cause = cause, .began = w->now, .depth_began = queue.depth};
+	worker_tell(w, &event);
+}
+
+void port_check_spell(struct worker *w)
+{
+	struct port *port = w->port;
+	if (port_connections(port) > atomic_load(&port->admit.low))
+		return;
+	bool able = false;
+	for (unsigned i = 0; i < port->n_workers && !able; i++)
+		able = admit_can_take(&port->admit, i);
+	struct event event = {.kind = EVENT_NOT_FULL};
+	if (able && state_spell_end(&port->state, w->now, &event.spell) == 1)
+		worker_tell(w, &event);
+}
+
+/* What is open in all tables: counted by what portd knows, for a look at /proc takes time
+ * that grows with the number of connections. */
+static uint64_t fds_in_use(
+        const struct port *port, const struct stats *s, unsigned extra_fds)
+{
+	uint64_t standard = 3, listener = 1, main_fd = 1;
+	uint64_t pair = port->private_tables ? 2 : 0;
+	uint64_t wakes = port->n_workers;
+	uint64_t common = standard + listener + main_fd + pair + wakes;
+	uint64_t own = 0;
+	for (unsigned i = 0; i < port->n_workers; i++)
+		own += 1U +
+		       (atomic_load(&port->workers[i].kept.fd) >= 0); /* epoll, kept */
+	uint64_t tables = port->private_tables ? port->n_workers + 1U : 1;
+	return tables * common + own + extra_fds + s->held + s->lingering +
+	       s->connections * port->budget.fds_per_connection;
+}
+
+static void collect_workers(struct port *port, struct stats *s)
+{
+	for (unsigned i = 0; i < port->n_workers; i++) {
+		const struct worker *w = &port->workers[i];
+		struct counts counts;
+		counters_read(&w->counters, &counts);
+		counts_sum(&s->total, &counts);
+		port->stats_workers[i] = (struct stats_worker){
+		        .id = i,
+		        .connections = atomic_load(&w->conns.open),
+		        .accepted = counts.counter[COUNTER_ACCEPTED],
+		        .loops = counts.loops,
+		        .longest_loop_ns = counts.longest_loop_ns,
+		};
+		s->connections += port->stats_workers[i].connections;
+		s->lingering += atomic_load(&w->conns.lingering);
+	}
+	s->workers = port->stats_workers;
+}
+
+void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
+{
+	uint64_t now = clock_now();
+	*ret = (struct stats){
+	        .uptime_ns = now - port->started,
+	        .address = port->address,
+	        .backlog_configured = port->versions->config.backlog,
+	        .budget = port->budget,
+	        .held = atomic_load(&port->hold.count),
+	};
+	ret->state = state_read(&port->state, now, ret->time_in_state_ns);
+
+	struct listener_queue queue = {0};
+	uint32_t drops = 0;
+	(void)listener_read_queue(port->listen_fd, &queue);
+	(void)listener_read_drops(port->listen_fd, &drops);
+	port_note_depth(port, queue.depth);
+	ret->backlog_effective = queue.effective;
+	ret->queue_depth = queue.depth;
+	ret->queue_depth_peak = atomic_load(&port->depth_peak);
+	ret->kernel_drops = drops;
+
+	collect_workers(port, ret);
+	/* After the workers: there was never more open than the peak. */
+	uint64_t peak = atomic_load(&port->peak);
+	ret->connections_peak = peak > ret->connections ? peak : ret->connections;
+	ret->fds_in_use = fds_in_use(port, ret, extra_fds);
+}

@@ -1,0 +1,75 @@
+/*
+ * port.h - the port as the daemon sees it: one listener, the workers behind it, and what
+ * the main thread may ask of them. The only header of core that src/daemon needs beside
+ * config, limits, listener, event and stats.
+ *
+ * Life: port_create → port_start → port_open → … → port_stop → port_finish →
+ * port_destroy. All of these by the main thread.
+ *
+ * Reads next: worker.h.
+ */
+#ifndef CORE_PORT_H
+#define CORE_PORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/config.h"
+#include "core/event.h"
+#include "core/limits.h"
+#include "core/service.h"
+#include "core/stats.h"
+
+struct port;
+
+/* Takes over listen_fd (bound, not yet listening) on success, and a configuration, which
+ * it copies. Call it early, while few descriptors are open: what it opens must have low
+ * numbers. main_fd is an eventfd of the caller's that workers write to when main should
+ * look: port_next_event and port_is_drained. Returns 0 or -errno. */
+int port_create(struct port **ret, const struct config *config,
+        const struct budget *budget, const struct service *service, int listen_fd,
+        int main_fd);
+struct port *port_destroy(struct port *port);
+
+/* Starts the worker threads; returns when each has its loop and its table, or -errno,
+ * with none left running. Nothing is accepted before port_open. */
+int port_start(struct port *port);
+
+/* listen(2) with the configured backlog, then the workers begin to accept. Returns 0 or
+ * -errno. */
+int port_open(struct port *port);
+
+/* Hands every worker a new configuration (live keys). budget.max_connections as computed
+ * for it. Calls listen(2) again if the backlog changed. Returns 0 or -errno of listen. */
+int port_reconfigure(
+        struct port *port, const struct config *config, const struct budget *budget);
+
+/* portctl drain, drain --off. */
+void port_set_draining(struct port *port, bool draining);
+
+/* Stop: newcomers are refused by the kernel from now on, the held client is shed. */
+void port_stop(struct port *port);
+/* After port_stop: no connection is left, nor an answered one that is still being closed.
+ */
+bool port_is_drained(const struct port *port);
+/* Closes what is left (reason `drained`), ends the threads and joins them. A worker that
+ * does not turn within a second is left behind. Returns how many were left behind. */
+unsigned port_finish(struct port *port);
+
+/* The pulse: pokes every worker's wake-up. A worker that has not answered the last poke
+ * by the next call is stalled; a stalled worker that holds the head of the queue loses
+ * that role. Returns the number of stalled workers; *ret_first is the id of the first of
+ * them. */
+unsigned port_pulse(struct port *port, unsigned *ret_first);
+/* How many workers have not answered the last poke so far. */
+unsigned port_unanswered(const struct port *port);
+
+/* Next thing a worker had to say: 1 and *ret, or 0. *ret_dropped: records lost so far, in
+ * all. */
+int port_next_event(struct port *port, struct event *ret, uint64_t *ret_dropped);
+
+/* Fills *ret; workers points to an array owned by port, overwritten by the next call.
+ * extra_fds: descriptors of the main thread beyond those of port. */
+void port_collect(struct port *port, unsigned extra_fds, struct stats *ret);
+
+#endif

@@ -1,0 +1,18 @@
+/*
+ * shed.h - SHED: a connection that was accepted only to be answered and closed, with a
+ * reason.
+ *
+ * Reads next: hold.h.
+ */
+#ifndef CORE_SHED_H
+#define CORE_SHED_H
+
+#include "core/counters.h"
+
+struct worker;
+
+/* Answers as configured, closes fd (or lets it linger), and counts it under this one
+ * reason. SHED_ABORTED gets no answer. Takes over fd. The caller's worker only. */
+void shed(struct worker *worker, int fd, enum shed_reason reason);
+
+#endif

@@ -1,0 +1,263 @@
+/*
+ * worker.c - a worker's thread: its table, its loop, its turn.
+ *
+ * A turn: wait, serve what is ready, close what has outlived its time, see what has
+ * become possible again, free what was closed. The thread never blocks but in epoll_wait,
+ * never logs, and never calls what may cache a descriptor number (libsystemd, name
+ * services): in a private table that number can be a client's.
+ *
+ * Reads next: accept.c.
+ */
+#include "core/worker.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/clock.h"
+#include "base/own.h"
+
+static void listener_ready(struct watch *watch, uint32_t events)
+{
+	struct worker *w = container_of(watch, struct worker, listener);
+	(void)events;
+	if (port_phase(w->port) >= PORT_STOPPED)
+		worker_listen(w, WORKER_LISTEN_OFF);
+	else if (w->listen == WORKER_LISTEN_SHARED)
+		worker_accept(w);
+	else
+		w->held.again = true;
+}
+
+static void write_eventfd(int fd)
+{
+	/* Fails only when the counter is full, and then the reader has been woken long
+	 * since. */
+	(void)eventfd_write(fd, 1);
+}
+
+void worker_kick(struct worker *w)
+{
+	if (!atomic_exchange(&w->kicked, true))
+		write_eventfd(w->wake.fd);
+}
+
+void worker_wake(struct worker *w)
+{
+	atomic_store(&w->kicked, true);
+	write_eventfd(w->wake.fd);
+}
+
+void worker_tell(struct worker *w, const struct event *event)
+{
+	struct event copy = *event;
+	copy.worker = w->id;
+	(void)event_push(&w->events, &copy);
+	write_eventfd(w->port->main_fd);
+}
+
+/* The operator, or the main thread, has decided something. */
+static void enter_phase(struct worker *w, enum port_phase phase)
+{
+	w->phase = phase;
+	switch (phase) {
+	case PORT_CLOSED:
+		break;
+	case PORT_OPEN:
+	case PORT_DRAINING:
+		w->blocked &= WORKER_BLOCK_PAUSE;
+		if (phase == PORT_DRAINING)
+			hold_quit(w);
+		worker_unblock(w, WORKER_BLOCK_CLOSED);
+		break;
+	case PORT_STOPPED:
+	case PORT_ENDED:
+		hold_quit(w);
+		worker_block(w, WORKER_BLOCK_CLOSED);
+		break;
+	}
+}
+
+static void answer_pulse(struct worker *w)
+{
+	/* Who turns again has slots to give that the holder did not count on. */
+	if (atomic_exchange(&w->stalled, false))
+		hold_notify(w);
+	atomic_store(&w->pulse, atomic_load(&w->port->pulse));
+}
+
+static void wake_ready(struct watch *watch, uint32_t events)
+{
+	struct worker *w = container_of(watch, struct worker, wake);
+	(void)events;
+	/* Edge-triggered: each write is an event, and the counter need not be read. First
+	 * of all the mark: what is written after it wakes again. */
+	atomic_store(&w->kicked, false);
+
+	const struct config *config = atomic_load(&w->port->config);
+	/* Only what may have changed something for a worker that is short counts as that: a
+	 * mere wake-up must not set off another look at descriptors. */
+	bool changed = atomic_exchange(&w->freed, false) || config != w->config ||
+	               atomic_load(&w->port->pulse) != atomic_load(&w->pulse);
+	w->gave = w->gave || changed;
+	if (config != w->config) {
+		w->config = config;
+		atomic_store(&w->config_seen, config);
+	}
+	enum port_phase phase = port_phase(w->port);
+	if (phase != w->phase)
+		enter_phase(w, phase);
+	answer_pulse(w);
+	hold_receive(w);
+	if (atomic_exchange(&w->look, false)) {
+		worker_unblock(w, WORKER_BLOCK_SHARE);
+		worker_accept(w);
+	}
+}
+
+static int timeout_of(uint64_t deadline, uint64_t now)
+{
+	if (deadline == CLOCK_INFINITY)
+		return -1;
+	if (deadline <= now)
+		return 0;
+	/* Up, or the loop would turn once in vain just before each deadline. */
+	uint64_t ms = (deadline - now + CLOCK_MSEC - 1) / CLOCK_MSEC;
+	return ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static void tell_drained(struct worker *w)
+{
+	bool drained = w->phase == PORT_STOPPED && atomic_load(&w->conns.open) == 0 &&
+	               atomic_load(&w->conns.lingering) == 0;
+	if (drained && !w->drained_told)
+		write_eventfd(w->port->main_fd);
+	w->drained_told = drained;
+}
+
+void worker_turn(struct worker *w, int n)
+{
+	loop_dispatch(&w->loop, n);
+	conn_expire(w);
+	if (w->gave && state_is_spell(&w->port->state))
+		port_check_spell(w);
+	worker_rejoin(w);
+	conn_free_closed(w);
+	tell_drained(w);
+}
+
+static void run(struct worker *w)
+{
+	uint64_t end = clock_now();
+	while (w->phase != PORT_ENDED) {
+		int n = loop_wait(&w->loop, timeout_of(worker_next_deadline(w), end));
+		w->now = clock_now();
+		worker_turn(w, n);
+		end = clock_now();
+		counters_add_turn(&w->counters, end - w->now);
+	}
+	w->now = end;
+	conn_close_all(w, CLOSE_DRAINED);
+	conn_free_closed(w);
+}
+
+/* A table of its own with what this worker needs in it: the standard streams (whoever
+ * prints to stderr, a sanitizer say, must not print to a client), the listener, the pair,
+ * and a wake-up for each worker, all under the numbers that they have everywhere. */
+static int make_private(struct worker *w)
+{
+	struct port *port = w->port;
+	size_t n = 0;
+	OWN_MEM int *keep = calloc(port->n_workers + 7, sizeof(*keep));
+	if (!keep)
+		return -ENOMEM;
+	keep[n++] = 0;
+	keep[n++] = 1;
+	keep[n++] = 2;
+	keep[n++] = port->listen_fd;
+	keep[n++] = port->main_fd;
+	keep[n++] = port->hold.pass_pair[0];
+	keep[n++] = port->hold.pass_pair[1];
+	for (unsigned i = 0; i < port->n_workers; i++)
+		keep[n++] = port->workers[i].wake.fd;
+	return fdtable_make_private(keep, n);
+}
+
+static int prepare(struct worker *w)
+{
+	if (w->port->private_tables) {
+		int r = make_private(w);
+		if (r < 0)
+			return r;
+	}
+	/* Early, for a low number. */
+	int r = kept_refill(&w->kept);
+	if (r == 0)
+		r = loop_init(&w->loop);
+	if (r == 0)
+		r = loop_add(&w->loop, &w->wake, EPOLLIN | EPOLLET);
+	return r;
+}
+
+static void report_started(struct port *port, int r)
+{
+	(void)pthread_mutex_lock(&port->start_lock);
+	port->start_ready++;
+	if (r < 0 && port->start_error == 0)
+		port->start_error = r;
+	(void)pthread_cond_broadcast(&port->start_changed);
+	(void)pthread_mutex_unlock(&port->start_lock);
+}
+
+static void report_ended(struct worker *w)
+{
+	struct port *port = w->port;
+	(void)pthread_mutex_lock(&port->start_lock);
+	atomic_store(&w->ended, true);
+	port->ended++;
+	(void)pthread_cond_broadcast(&port->start_changed);
+	(void)pthread_mutex_unlock(&port->start_lock);
+}
+
+void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	int r = prepare(w);
+	report_started(w->port, r);
+	if (r == 0)
+		run(w);
+	loop_destroy(&w->loop);
+	kept_close(&w->kept);
+	report_ended(w);
+	return NULL;
+}
+
+int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd)
+{
+	*w = (struct worker){
+	        .port = port,
+	        .id = id,
+	        .loop = {.epoll_fd = -1},
+	        .config = atomic_load(&port->config),
+	        .wake = {.fd = wake_fd, .ready = wake_ready},
+	        .listener = {.fd = port->listen_fd, .ready = listener_ready},
+	        .blocked = WORKER_BLOCK_CLOSED,
+	        .batch = 1,
+	        .kept = {.fd = -1},
+	};
+	atomic_store(&w->config_seen, w->config);
+	hold_init_worker(&w->held);
+	conn_set_init(&w->conns);
+	w->scratch = malloc(WORKER_SCRATCH);
+	return w->scratch ? 0 : -ENOMEM;
+}
+
+void worker_destroy(struct worker *w)
+{
+	w->wake.fd = own_close(w->wake.fd);
+	free(w->scratch);
+	w->scratch = NULL;
+	conn_set_destroy(&w->conns);
+}

@@ -1,0 +1,214 @@
+/*
+ * worker.h - ACCEPT: a worker is a thread with an epoll loop of its own, perhaps a
+ * descriptor table of its own, and the connections it has accepted. Inside core only; the
+ * daemon sees port.h.
+ *
+ * Reads next: accept.c, then admit.h.
+ */
+#ifndef CORE_WORKER_H
+#define CORE_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/admit.h"
+#include "core/config.h"
+#include "core/conn.h"
+#include "core/counters.h"
+#include "core/event.h"
+#include "core/hold.h"
+#include "core/listener.h"
+#include "core/port.h"
+#include "core/service.h"
+#include "core/state.h"
+#include "net/fdtable.h"
+#include "net/loop.h"
+
+/* One in so many accepted connections is asked for its time in the queue while not full.
+ */
+#define WORKER_SAMPLE 16U
+/* Fewer open connections than this are never too many for one worker. */
+#define WORKER_SHARE_MIN 16U
+/* What a service may read at once: one buffer a worker. */
+#define WORKER_SCRATCH (64U * 1024U)
+
+enum port_phase {
+	PORT_CLOSED,
+	PORT_OPEN,
+	PORT_DRAINING,
+	PORT_STOPPED,
+	PORT_ENDED
+};
+
+/* Why a worker is out of the listener's epoll set; it is in while none of them holds. */
+enum worker_block {
+	WORKER_BLOCK_CLOSED = 1, /* not open yet, or stopped */
+	WORKER_BLOCK_FULL = 2,   /* it can take no slot */
+	WORKER_BLOCK_SHARE = 4,  /* it holds more than its share */
+	WORKER_BLOCK_PAUSE = 8   /* accept4 failed in a way that would spin */
+};
+
+/* How the listener is in this worker's epoll set. */
+enum worker_listen {
+	WORKER_LISTEN_OFF,
+	WORKER_LISTEN_SHARED, /* with all others: level, EPOLLEXCLUSIVE */
+	WORKER_LISTEN_SOLE,   /* the holder, nobody held: level */
+	WORKER_LISTEN_EDGE /* the holder, somebody held: each newcomer once, to watch the
+	                      depth */
+};
+
+struct worker {
+	struct port *port;
+	unsigned id;
+	pthread_t thread;
+	struct loop loop;
+	uint64_t now; /* of this turn, ns */
+	const struct config *config;
+	uint8_t *scratch; /* WORKER_SCRATCH bytes */
+
+	struct watch wake; /* an eventfd, the same number in every table */
+	struct watch listener;
+	enum worker_listen listen;
+	unsigned blocked;  /* enum worker_block, or'ed */
+	unsigned batch;    /* how many to accept at the next wake-up */
+	unsigned failures; /* of accept4 in a row, each of one connection only */
+	unsigned sample;
+	bool gave;             /* something came free in this batch, here or elsewhere */
+	bool eager;            /* above its share, but nobody else took the work */
+	bool drained_told;     /* told main that nothing is left */
+	enum port_phase phase; /* as last seen */
+	uint64_t paused_until; /* while WORKER_BLOCK_PAUSE */
+	uint64_t last_pause;   /* of a row of pauses, ns */
+	uint64_t share_seen;   /* what all had accepted at the last look */
+	uint64_t share_until;  /* while WORKER_BLOCK_SHARE: the next look */
+	uint64_t share_pause;  /* and how long after the last one */
+	uint64_t retry_at;     /* while short of descriptors: the next look */
+	uint64_t retry_after;  /* and the pause after that one */
+
+	struct kept kept;
+	struct held held;
+	struct conn_set conns;
+	struct event_ring events;
+
+	/* What others write or read. */
+	_Alignas(64) _Atomic bool kicked; /* a wake-up is under way */
+	_Atomic bool look;                /* a peer could not accept: look at the queue */
+	_Atomic bool freed;     /* a slot or a descriptor came free at a peer's */
+	_Atomic uint32_t pulse; /* the last poke answered */
+	_Atomic bool stalled;
+	_Atomic bool paused; /* WORKER_BLOCK_PAUSE */
+	_Atomic bool ended;  /* the thread is about to return */
+	_Atomic(const struct config *) config_seen;
+	struct counters counters;
+};
+
+struct port {
+	int listen_fd;
+	int main_fd;
+	const struct service *service;
+	struct budget budget;
+	struct addr address;
+	bool private_tables;
+	unsigned n_workers;
+	struct worker *workers;
+	struct stats_worker *stats_workers;
+	uint64_t started; /* ns */
+
+	struct admit admit;
+	struct state_machine state;
+	struct hold hold;
+	_Atomic unsigned linger; /* answered connections that may linger, a worker */
+	_Atomic uint32_t peak;   /* open connections */
+	_Atomic uint32_t
+	        depth_peak; /* of the backlog queue, as far as it was looked at */
+	_Atomic uint32_t pulse;
+	_Atomic int phase;      /* enum port_phase */
+	_Atomic unsigned alive; /* workers that answer */
+	_Atomic(const struct config *) config;
+
+	/* The main thread's. */
+	struct config_version *versions; /* the newest first */
+	unsigned next_ring;
+	unsigned n_started;
+	pthread_mutex_t start_lock;
+	pthread_cond_t start_changed;
+	unsigned start_ready; /* under start_lock, as the next two */
+	int start_error;
+	unsigned ended;
+	unsigned behind; /* threads that did not end */
+};
+
+/* How many more connections than `share`, the emptiest peer's, are a worker's share too: 3 %
+ * keeps the fullest within 1.1 times the emptiest, and not every accept from leaving and rejoining. */
+static inline uint32_t worker_share_limit(uint32_t share)
+{
+	uint32_t more = share / 32 > 2 ? share / 32 : 2;
+	return share > UINT32_MAX - more ? UINT32_MAX : share + more;
+}
+
+static inline enum port_phase port_phase(const struct port *port)
+{
+	return (enum port_phase)atomic_load(&port->phase);
+}
+
+/* Prepares a worker, before its thread runs. wake_fd is given over. Returns 0 or -errno.
+ */
+int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd);
+void worker_destroy(struct worker *w);
+/* The thread. */
+void *worker_main(void *worker);
+/* One turn, at w->now, with the n events that its loop has waited for. */
+void worker_turn(struct worker *w, int n);
+
+/* Wakes a worker; any thread of any table (the number is the same in all). */
+void worker_kick(struct worker *w);
+/* The same even if a peer that was to wake it has stalled on the way: for the main thread. */
+void worker_wake(struct worker *w);
+/* Tells the main thread something, if the ring has room. */
+void worker_tell(struct worker *w, const struct event *event);
+
+/* accept.c: in and out of the listener's epoll set, and what accept4 says. */
+
+void worker_block(struct worker *w, enum worker_block why);
+void worker_unblock(struct worker *w, enum worker_block why);
+/* Puts the listener into the set in another way. */
+void worker_listen(struct worker *w, enum worker_listen how);
+/* Does it turn, and could it accept if it had a slot? Any thread. */
+bool worker_is_able(const struct worker *w);
+/* The listener is readable, or a peer asked for a look. */
+void worker_accept(struct worker *w);
+/* What may have become possible since the last turn: rejoin after being full, short,
+ * paused. */
+void worker_rejoin(struct worker *w);
+uint64_t worker_next_deadline(const struct worker *w);
+
+/* Accepts one connection: counts, judges the errno. Outcomes beside 0 (*ret_fd is the
+ * socket): */
+enum worker_accept_outcome {
+	WORKER_ACCEPT_NOTHING = 1, /* the queue is empty */
+	WORKER_ACCEPT_SKIP,        /* this connection only: take the next one */
+	WORKER_ACCEPT_SHORT,       /* short of descriptors or memory */
+	WORKER_ACCEPT_PAUSE        /* stop for a while */
+};
+int worker_accept_one(struct worker *w, bool through_kept, int *ret_fd);
+/* Serves an accepted connection for which this worker has a slot; takes both over.
+ * waited_ns is its time in the queue, CLOCK_INFINITY if it was not measured. */
+void worker_admit(struct worker *w, int fd, uint64_t waited_ns);
+/* Gives back a slot of w's and wakes the holder, who may have a client for it. */
+void worker_give_slot(struct worker *w);
+/* This worker ran into EMFILE or its like. */
+void worker_set_short(struct worker *w);
+/* Is it over? Looks, if it is time or something was closed. Returns true if descriptors
+ * are there. */
+bool worker_check_short(struct worker *w, bool now);
+
+/* In port.c: open connections of all workers; a spell's begin and end. */
+uint32_t port_connections(const struct port *port);
+void port_begin_spell(struct worker *w, enum state_cause cause);
+void port_check_spell(struct worker *w);
+/* The queue was seen this deep. */
+void port_note_depth(struct port *port, uint32_t depth);
+
+#endif
