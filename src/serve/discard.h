@@ -1,0 +1,13 @@
+/*
+ * discard.h - the service «discard»: reads and throws away (RFC 863).
+ *
+ * Reads next: ../daemon/control.h.
+ */
+#ifndef SERVE_DISCARD_H
+#define SERVE_DISCARD_H
+
+#include "core/service.h"
+
+extern const struct service discard_service;
+
+#endif
