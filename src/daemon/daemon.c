@@ -1,0 +1,224 @@
+/*
+ * daemon.c - the main thread's event loop: signals, the tick, workers' news; and the end.
+ *
+ * Invariant: nothing in the loop blocks, and no failure in it but sd-event's own ends
+ * portd.
+ *
+ * Reads next: tell.c.
+ */
+#define _GNU_SOURCE
+#include "daemon/daemon.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/own.h"
+#include "base/parse.h"
+#include "daemon/pulse.h"
+#include "daemon/reload.h"
+#include "daemon/status.h"
+#include "net/fdtable.h"
+
+#define DAEMON_TIMER_SLACK_USEC 5000
+
+void daemon_init(struct daemon *d)
+{
+	*d = (struct daemon){
+	        .listen_fd = -1,
+	        .main_fd = -1,
+	        .notify.fd = -1,
+	        .control_gid = SOCKET_FILE_NO_GROUP,
+	        .started = clock_now(),
+	};
+	reserve_init(&d->reserve);
+}
+
+static void daemon_end_if_drained(struct daemon *d)
+{
+	if (d->stopping && port_is_drained(d->port))
+		(void)sd_event_exit(d->event, 0);
+}
+
+static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)usec;
+	pulse_tell_events(d);
+	pulse_check(d);
+	fdtable_lock();
+	(void)reserve_fill(&d->reserve);
+	fdtable_unlock();
+	notify_retry(&d->notify);
+	status_tick(d);
+	if (d->stopping && clock_now() < d->drain_deadline)
+		(void)notify_send(&d->notify, "EXTEND_TIMEOUT_USEC=" DAEMON_EXTEND_USEC);
+	daemon_end_if_drained(d);
+
+	int r = sd_event_source_set_time_relative(source, pulse_tick(d) / CLOCK_USEC);
+	return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int daemon_on_news(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	struct daemon *d = arg;
+	uint64_t count;
+
+	(void)source;
+	(void)events;
+	/* Only the wake-up counts; an empty eventfd is fine. */
+	ssize_t n = read(fd, &count, sizeof(count));
+	(void)n;
+	pulse_tell_events(d);
+	status_touch(d);
+	daemon_end_if_drained(d);
+	return 0;
+}
+
+static int daemon_on_stop_signal(
+        sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	(void)source;
+	(void)info;
+	daemon_stop(arg);
+	return 0;
+}
+
+static int daemon_on_hangup(
+        sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)source;
+	(void)info;
+	if (!d->stopping)
+		(void)reload_run(d, NULL);
+	return 0;
+}
+
+static int daemon_on_deadline(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)source;
+	(void)usec;
+	log_info("the drain deadline has passed");
+	return sd_event_exit(d->event, 0);
+}
+
+int daemon_open_loop(struct daemon *d)
+{
+	int r = sd_event_new(&d->event);
+
+	if (r >= 0)
+		r = sd_event_add_signal(
+		        d->event, NULL, SIGTERM, daemon_on_stop_signal, d);
+	if (r >= 0)
+		r = sd_event_add_signal(d->event, NULL, SIGINT, daemon_on_stop_signal, d);
+	if (r >= 0)
+		r = sd_event_add_signal(d->event, NULL, SIGHUP, daemon_on_hangup, d);
+	if (r >= 0)
+		r = sd_event_add_io(
+		        d->event, NULL, d->main_fd, EPOLLIN, daemon_on_news, d);
+	if (r >= 0)
+		r = sd_event_add_time_relative(d->event, &d->tick, CLOCK_MONOTONIC,
+		        pulse_tick(d) / CLOCK_USEC, DAEMON_TIMER_SLACK_USEC,
+		        daemon_on_tick, d);
+	if (r >= 0)
+		r = status_open(d);
+	return r < 0 ? r : 0;
+}
+
+int daemon_run(struct daemon *d)
+{
+	d->rate_at = clock_now();
+	pulse_start(d);
+	notify_state(&d->notify, "READY=1");
+	status_send(d);
+	int r = sd_event_loop(d->event);
+	return r < 0 ? r : 0;
+}
+
+void daemon_stop(struct daemon *d)
+{
+	char limit[PARSE_DURATION_TEXT_MAX];
+	struct stats stats;
+
+	if (d->stopping) {
+		log_info("stopping at once: asked again");
+		(void)sd_event_exit(d->event, 0);
+		return;
+	}
+	d->stopping = true;
+	d->drain_deadline = clock_add(clock_now(), d->config.drain);
+	/* Who is told that portd is stopping finds that nothing more is accepted. */
+	port_stop(d->port);
+	notify_state(&d->notify, "STOPPING=1");
+	pulse_tell_events(d);
+	tell_finish(&d->tell);
+	status_collect(d, &stats);
+	log_info("stopping: %" PRIu64 " connections are open, [timeouts] drain is %s",
+	        stats.connections, parse_format_duration(d->config.drain, limit));
+	status_send(d);
+
+	int r = 0;
+	if (d->config.drain == 0)
+		(void)sd_event_exit(d->event, 0);
+	else if (d->config.drain != CLOCK_INFINITY)
+		r = sd_event_add_time(d->event, &d->drain_timer, CLOCK_MONOTONIC,
+		        d->drain_deadline / CLOCK_USEC, DAEMON_TIMER_SLACK_USEC,
+		        daemon_on_deadline, d);
+	/* Without its deadline a drain might never end. */
+	if (r < 0)
+		(void)sd_event_exit(d->event, 0);
+	if (d->config.drain)
+		(void)notify_send(&d->notify, "EXTEND_TIMEOUT_USEC=" DAEMON_EXTEND_USEC);
+	daemon_end_if_drained(d);
+}
+
+/* Ends the workers and says what they have done. */
+static void daemon_finish_port(struct daemon *d)
+{
+	struct stats s;
+
+	if (!d->stopping)
+		port_stop(d->port); /* a start that failed half-way, or the loop did */
+	unsigned left = port_finish(d->port);
+	if (left)
+		log_warning("%u of %u workers did not end and were left behind", left,
+		        d->budget.workers);
+	pulse_tell_events(d);
+	tell_finish(&d->tell);
+	status_collect(d, &s);
+	if (d->stopping)
+		log_info("stopped after %" PRIu64 " s: %" PRIu64 " accepted, %" PRIu64
+		         " shed, %" PRIu64 " closed, %" PRIu64
+		         " of them at the end of the drain",
+		        (clock_now() - d->started) / CLOCK_SEC,
+		        s.total.counter[COUNTER_ACCEPTED], counts_total_shed(&s.total),
+		        counts_total_closed(&s.total), s.total.closed[CLOSE_DRAINED]);
+	/* A worker that was left behind may still look at what the port holds. */
+	if (left)
+		d->port = NULL;
+}
+
+void daemon_close(struct daemon *d)
+{
+	d->control = control_close(d->control);
+	socket_file_remove(&d->socket_file);
+	d->tick = sd_event_source_disable_unref(d->tick);
+	d->status_timer = sd_event_source_disable_unref(d->status_timer);
+	d->drain_timer = sd_event_source_disable_unref(d->drain_timer);
+	d->event = sd_event_unref(d->event);
+	if (d->port_started)
+		daemon_finish_port(d);
+	d->port_started = false;
+	d->port = port_destroy(d->port);
+	d->listen_fd = own_close(d->listen_fd);
+	d->main_fd = own_close(d->main_fd);
+	reserve_close(&d->reserve);
+	notify_close(&d->notify);
+}

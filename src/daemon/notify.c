@@ -1,0 +1,88 @@
+/*
+ * notify.c - sd_notify(3)'s protocol over one socket that is opened at start and kept.
+ *
+ * sd_notify() itself opens a socket with every call. With a full descriptor table that
+ * fails with EMFILE, the watchdog's pings stop, and systemd kills a daemon that is
+ * healthy and merely full. A datagram on a socket that is open already needs no
+ * descriptor.
+ *
+ * Invariant: the socket is never connected. The address is named with every message, so
+ * that a manager which comes back under the same path is heard again.
+ *
+ * Reads next: reserve.c.
+ */
+#define _GNU_SOURCE
+#include "daemon/notify.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/own.h"
+
+static int notify_read_address(struct notify *n, const char *name)
+{
+	size_t len = strlen(name);
+
+	if ((name[0] != '/' && name[0] != '@') || len < 2 ||
+	        len >= sizeof(n->address.sun_path))
+		return -EAFNOSUPPORT;
+	n->address.sun_family = AF_UNIX;
+	memcpy(n->address.sun_path, name, len);
+	if (name[0] == '@')
+		n->address.sun_path[0] = '\0';
+	/* An abstract name is its bytes, without a NUL; a path may go without as well. */
+	n->address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+	return 0;
+}
+
+int notify_open(struct notify *ret)
+{
+	uint64_t usec = 0;
+
+	*ret = (struct notify){.fd = -1};
+	if (sd_watchdog_enabled(1, &usec) > 0)
+		ret->watchdog_usec = usec;
+
+	const char *name = getenv("NOTIFY_SOCKET");
+	if (!name || !*name)
+		return 1;
+	int r = notify_read_address(ret, name);
+	/* No other thread runs yet. */
+	(void)unsetenv("NOTIFY_SOCKET"); /* NOLINT(concurrency-mt-unsafe) */
+	if (r < 0)
+		return r;
+	ret->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return ret->fd < 0 ? -errno : 0;
+}
+
+int notify_send(const struct notify *n, const char *message)
+{
+	if (n->fd < 0)
+		return 0;
+	ssize_t sent =
+	        sendto(n->fd, message, strlen(message), MSG_DONTWAIT | MSG_NOSIGNAL,
+	                (const struct sockaddr *)&n->address, n->address_len);
+	return sent < 0 ? -errno : 0;
+}
+
+void notify_state(struct notify *n, const char *message)
+{
+	if (notify_send(n, message) == 0)
+		n->owed[0] = '\0';
+	else
+		(void)snprintf(n->owed, sizeof(n->owed), "%s", message);
+}
+
+void notify_retry(struct notify *n)
+{
+	if (n->owed[0] && notify_send(n, n->owed) == 0)
+		n->owed[0] = '\0';
+}
+
+void notify_close(struct notify *n)
+{
+	n->fd = own_close(n->fd);
+}

@@ -1,0 +1,188 @@
+/*
+ * reload.c - take a changed configuration into force, all or nothing.
+ *
+ * Invariant: d->config and d->budget are what the workers have. They change together,
+ * after everything that can fail.
+ *
+ * Reads next: requests.c.
+ */
+#include "daemon/reload.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/own.h"
+#include "daemon/daemon.h"
+#include "daemon/start.h"
+#include "daemon/status.h"
+#include "net/fdtable.h"
+
+/* What is said about one reload, a line each, as the control protocol has it. */
+struct report {
+	char *errors;
+	size_t errors_len;
+	char *notes; /* "note: …" and "warning: …" */
+	size_t notes_len;
+	FILE *error_out;
+	FILE *note_out;
+};
+
+static int report_open(struct report *r)
+{
+	*r = (struct report){.errors = NULL};
+	r->error_out = open_memstream(&r->errors, &r->errors_len);
+	r->note_out = open_memstream(&r->notes, &r->notes_len);
+	return r->error_out && r->note_out ? 0 : -ENOMEM;
+}
+
+/* What was written can be read after it. */
+static void report_finish(struct report *r)
+{
+	own_fclose_p(&r->error_out);
+	own_fclose_p(&r->note_out);
+}
+
+static void report_free(struct report *r)
+{
+	report_finish(r);
+	free(r->errors);
+	free(r->notes);
+}
+
+static void reload_note_fixed(const char *key, void *arg)
+{
+	const char *dot = strchr(key, '.');
+	FILE *out = arg;
+
+	if (dot)
+		(void)fprintf(out, "note: [%.*s] %s needs a restart\n", (int)(dot - key),
+		        key, dot + 1);
+}
+
+/* Puts what limits_compute warns of on lines of its own kind. Returns as limits_compute.
+ */
+static int reload_compute(struct daemon *d, const struct config *config,
+        struct budget *ret, struct report *report)
+{
+	OWN_MEM char *text = NULL;
+	size_t len = 0;
+	OWN_FILE FILE *warnings = open_memstream(&text, &len);
+
+	if (!warnings)
+		return -ENOMEM;
+	int r = limits_compute(&d->machine, config, d->service->fds_per_connection, ret,
+	        report->error_out, warnings);
+	own_fclose_p(&warnings);
+	start_each_line(text, start_print_warning, report->note_out);
+	return r;
+}
+
+/* Returns 0, or 1 with the reasons in report. */
+static int reload_try(struct daemon *d, struct report *report)
+{
+	struct config config;
+	struct budget budget;
+
+	int r = config_load(&d->source, &config, report->error_out);
+	if (r == 0) {
+		(void)config_keep_fixed(
+		        &d->config, &config, reload_note_fixed, report->note_out);
+		r = reload_compute(d, &config, &budget, report);
+	}
+	if (r == 0)
+		r = port_reconfigure(d->port, &config, &budget);
+	if (r < 0) {
+		errno = -r;
+		(void)fprintf(report->error_out, "the system refused it: %m\n");
+	}
+	if (r != 0)
+		return 1;
+	d->config = config;
+	d->budget = budget;
+	log_set_level(config.log_level);
+	start_check_backlog(d, report->note_out);
+	return 0;
+}
+
+/* Keeps the first mistake for STATUS=, which takes one line of plain text. */
+static void reload_remember(struct daemon *d, const char *errors)
+{
+	size_t n = 0;
+
+	for (; errors[n] && errors[n] != '\n' && n < sizeof(d->reload_error) - 1; n++)
+		d->reload_error[n] =
+		        errors[n] >= ' ' && errors[n] <= '~' ? errors[n] : '?';
+	d->reload_error[n] = '\0';
+}
+
+static void reload_log_error(const char *line, void *arg)
+{
+	(void)arg;
+	log_error("%s", line);
+}
+
+static void reload_log_note(const char *line, void *arg)
+{
+	(void)arg;
+	if (strncmp(line, "warning: ", 9) == 0)
+		log_warning("%s", line + 9);
+	else
+		log_warning("%s", strncmp(line, "note: ", 6) == 0 ? line + 6 : line);
+}
+
+static void reload_tell(
+        struct daemon *d, bool rejected, const struct report *report, FILE *answer)
+{
+	static const char kept[] = "configuration rejected, the old one stays in force";
+
+	if (rejected) {
+		log_error("%s", kept);
+		start_each_line(report->errors, reload_log_error, NULL);
+		reload_remember(d, report->errors ? report->errors : "out of memory");
+	} else {
+		log_info("reloaded: up to %" PRIu64 " connections, bound by %s",
+		        d->budget.max_connections, limits_bound_name(d->budget.bound_by));
+		start_each_line(report->notes, reload_log_note, NULL);
+		d->reload_error[0] = '\0';
+	}
+	if (!answer)
+		return;
+	if (rejected)
+		(void)fprintf(answer, "error: %s\n%s", kept,
+		        report->errors ? report->errors : "out of memory\n");
+	else
+		(void)fprintf(answer, "reloaded\n%s", report->notes ? report->notes : "");
+}
+
+int reload_run(struct daemon *d, FILE *answer)
+{
+	char message[64];
+	struct report report;
+	bool rejected = true;
+
+	(void)snprintf(message, sizeof(message), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+	        clock_now() / CLOCK_USEC);
+	notify_state(&d->notify, message);
+
+	/* Files can be opened even when clients have every other descriptor. */
+	bool is_short = reserve_is_needed(RESERVE_RELOAD);
+	if (is_short) {
+		fdtable_lock();
+		(void)reserve_lend(&d->reserve, RESERVE_SIZE);
+	}
+	if (report_open(&report) == 0)
+		rejected = reload_try(d, &report) != 0;
+	report_finish(&report);
+	if (is_short) {
+		(void)reserve_fill(&d->reserve);
+		fdtable_unlock();
+	}
+
+	reload_tell(d, rejected, &report, answer);
+	report_free(&report);
+	notify_state(&d->notify, "READY=1");
+	status_send(d);
+	return rejected;
+}

@@ -1,0 +1,358 @@
+/*
+ * start.c - what comes before the port is open, in the order in which it is called.
+ *
+ * Invariant: a step that fails has said why in a line of its own; what it left in the
+ * struct daemon can be given to daemon_close.
+ *
+ * Reads next: daemon.c.
+ */
+#define _GNU_SOURCE
+#include "daemon/start.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/own.h"
+#include "core/listener.h"
+#include "daemon/requests.h"
+#include "daemon/status.h"
+#include "net/fdtable.h"
+
+/* Above the budget's table: what libraries may open for a moment. */
+#define START_LIMIT_SLACK 16U
+
+int start_standard_fds(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			return EXIT_SYSTEM;
+	} while (fd <= STDERR_FILENO);
+	(void)own_close(fd);
+	return 0;
+}
+
+void start_each_line(
+        const char *text, void (*line)(const char *line, void *arg), void *arg)
+{
+	OWN_MEM char *copy = text ? strdup(text) : NULL;
+	char *rest = NULL;
+
+	if (!copy)
+		return;
+	for (char *l = strtok_r(copy, "\n", &rest); l; l = strtok_r(NULL, "\n", &rest))
+		line(l, arg);
+}
+
+void start_print_warning(const char *line, void *arg)
+{
+	(void)fprintf(arg, "warning: %s\n", line);
+}
+
+static void start_log_warning(const char *line, void *arg)
+{
+	(void)arg;
+	log_warning("%s", line);
+}
+
+/* Straight to stderr, waiting for it where it is slow: of these no line may be lost. */
+static void start_print_mistake(const char *line, void *arg)
+{
+	(void)arg;
+	(void)fprintf(stderr, "portd: error: %s\n", line);
+}
+
+static int start_no_memory(void)
+{
+	log_error("out of memory");
+	return EXIT_SYSTEM;
+}
+
+static int start_find_service(struct daemon *d, const struct service *const *services)
+{
+	for (size_t i = 0; services[i]; i++)
+		if (strcmp(services[i]->name, d->config.service) == 0)
+			d->service = services[i];
+	if (d->service)
+		return 0;
+	log_error("[service] type: no service '%s'", d->config.service);
+	return EXIT_MISCONFIG;
+}
+
+static int start_find_group(struct daemon *d)
+{
+	int r = socket_file_find_group(d->config.control_group, &d->control_gid);
+
+	if (r == 0)
+		return 0;
+	if (r > 0) {
+		log_error("[control] group: there is no group '%s'; leave it empty for "
+		          "portd's own",
+		        d->config.control_group);
+		return EXIT_MISCONFIG;
+	}
+	errno = -r;
+	log_error("[control] group: cannot look up '%s': %m", d->config.control_group);
+	return EXIT_SYSTEM;
+}
+
+int start_load(struct daemon *d, const struct options *options,
+        const struct service *const *services)
+{
+	OWN_MEM char *text = NULL;
+	size_t len = 0;
+	OWN_FILE FILE *errors = open_memstream(&text, &len);
+
+	for (size_t i = 0; services[i] && i < DAEMON_SERVICES_MAX; i++)
+		d->service_names[i] = services[i]->name;
+	d->source = (struct config_source){
+	        .file = options->file,
+	        .overrides = options->overrides,
+	        .n_overrides = options->n_overrides,
+	        .services = d->service_names,
+	};
+	if (!errors)
+		return start_no_memory();
+	int r = config_load(&d->source, &d->config, errors);
+	own_fclose_p(&errors);
+	start_each_line(text, start_print_mistake, NULL);
+	if (r < 0)
+		return start_no_memory();
+	if (r > 0)
+		return EXIT_MISCONFIG;
+	log_set_level(d->config.log_level);
+	r = start_find_service(d, services);
+	return r ? r : start_find_group(d);
+}
+
+int start_compute(struct daemon *d)
+{
+	OWN_MEM char *error_text = NULL, *warning_text = NULL;
+	size_t error_len = 0, warning_len = 0;
+	OWN_FILE FILE *errors = open_memstream(&error_text, &error_len);
+	OWN_FILE FILE *warnings = open_memstream(&warning_text, &warning_len);
+
+	if (!errors || !warnings)
+		return start_no_memory();
+	int r = limits_probe(&d->machine);
+	if (r == 0)
+		r = limits_compute(&d->machine, &d->config,
+		        d->service->fds_per_connection, &d->budget, errors, warnings);
+	own_fclose_p(&errors);
+	own_fclose_p(&warnings);
+	start_each_line(warning_text, start_log_warning, NULL);
+	start_each_line(error_text, start_print_mistake, NULL);
+	if (r >= 0)
+		return r ? EXIT_MISCONFIG : 0;
+	errno = -r;
+	log_error("cannot find out what this machine allows: %m");
+	return EXIT_SYSTEM;
+}
+
+int start_print(const struct daemon *d)
+{
+	config_print(&d->config, stdout);
+	return options_finish_output();
+}
+
+int start_say_fine(const struct daemon *d)
+{
+	const char *file = d->source.file;
+
+	if (!file)
+		file = access(CONFIG_DEFAULT_FILE, F_OK) == 0 ? CONFIG_DEFAULT_FILE
+		                                              : "(built-in defaults)";
+	(void)fprintf(stderr, "configuration %s is fine\n", file);
+	return 0;
+}
+
+static int start_raise_limit(const struct daemon *d)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		rlim_t need = d->budget.table_limit + START_LIMIT_SLACK;
+		if (need > limit.rlim_max)
+			need = limit.rlim_max;
+		if (need <= limit.rlim_cur)
+			return 0;
+		limit.rlim_cur = need;
+		if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+			return 0;
+	}
+	log_error("cannot raise the limit of open descriptors: %m");
+	return EXIT_SYSTEM;
+}
+
+int start_process(struct daemon *d)
+{
+	sigset_t set;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGUSR1, SIG_IGN);
+	(void)signal(SIGUSR2, SIG_IGN);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+
+	int r = notify_open(&d->notify);
+	if (r < 0) {
+		errno = -r;
+		log_warning(
+		        "cannot tell the service manager anything, NOTIFY_SOCKET: %m");
+	}
+	return start_raise_limit(d);
+}
+
+/* One line with the remedy. Returns EXIT_SYSTEM. */
+static int start_explain(const struct addr *address, int err)
+{
+	char text[ADDR_TEXT_MAX];
+
+	(void)addr_format(address, text);
+	switch (err) {
+	case EADDRINUSE:
+		log_error("cannot listen on %s: the port is taken; `ss -ltnp 'sport = "
+		          ":%u'` says "
+		          "by whom",
+		        text, address->port);
+		break;
+	case EACCES:
+		log_error("cannot listen on %s: permission denied; ports below 1024 need "
+		          "root or "
+		          "CAP_NET_BIND_SERVICE, others do not",
+		        text);
+		break;
+	case EADDRNOTAVAIL:
+		log_error("cannot listen on %s: no interface has this address; `ip "
+		          "address` lists "
+		          "those there are",
+		        text);
+		break;
+	case EAFNOSUPPORT:
+		log_error("cannot listen on %s: IPv6 is off here; take an IPv4 address, "
+		          "such as "
+		          "0.0.0.0:%u",
+		        text, address->port);
+		break;
+	default:
+		errno = err;
+		log_error("cannot listen on %s: %m", text);
+		break;
+	}
+	return EXIT_SYSTEM;
+}
+
+static int start_listener(struct daemon *d)
+{
+	bool fallback = false;
+	char text[ADDR_TEXT_MAX];
+
+	int r = listener_open(&d->config.address, d->config.keepalive, &d->listen_fd,
+	        &d->address, &fallback);
+	if (r < 0)
+		return start_explain(&d->config.address, -r);
+	if (fallback)
+		log_warning("IPv6 is off here: the port is %s, IPv4 only",
+		        addr_format(&d->address, text));
+	return 0;
+}
+
+int start_port(struct daemon *d)
+{
+	int r = start_listener(d);
+
+	if (r != 0)
+		return r;
+	d->main_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = d->main_fd < 0 ? -errno : 0;
+	if (r == 0)
+		r = port_create(&d->port, &d->config, &d->budget, d->service,
+		        d->listen_fd, d->main_fd);
+	if (r == 0) {
+		d->listen_fd = -1; /* the port's now */
+		r = port_start(d->port);
+		d->port_started = r == 0;
+	}
+	if (r == 0)
+		return 0;
+	errno = -r;
+	log_error("cannot start %u workers: %m", d->budget.workers);
+	return EXIT_SYSTEM;
+}
+
+int start_main_thread(struct daemon *d)
+{
+	int fd = -1;
+
+	fdtable_lock();
+	(void)reserve_fill(&d->reserve);
+	fdtable_unlock();
+	int r = daemon_open_loop(d);
+	if (r == 0 && socket_file_open(d->config.control_socket, d->config.control_mode,
+	                      d->control_gid, &d->socket_file, &fd) != 0)
+		return EXIT_SYSTEM;
+	if (r == 0)
+		r = control_open(
+		        &d->control, d->event, fd, &d->reserve, requests_answer, d);
+	if (r == 0)
+		return 0;
+	(void)own_close(fd);
+	errno = -r;
+	log_error("cannot set up the main thread: %m");
+	return EXIT_SYSTEM;
+}
+
+void start_check_backlog(const struct daemon *d, FILE *out)
+{
+	struct stats stats;
+
+	port_collect(d->port, 0, &stats);
+	/* 0: the kernel did not say. */
+	if (stats.backlog_effective && stats.backlog_effective < d->config.backlog)
+		(void)fprintf(out,
+		        "warning: [listener] backlog: %" PRIu64
+		        " asked for, the kernel grants %" PRIu64
+		        "; raise net.core.somaxconn\n",
+		        d->config.backlog, stats.backlog_effective);
+}
+
+static void start_log_backlog(const char *line, void *arg)
+{
+	start_log_warning(line + strlen("warning: "), arg);
+}
+
+int start_open_port(struct daemon *d)
+{
+	OWN_MEM char *text = NULL;
+	size_t len = 0;
+	char address[ADDR_TEXT_MAX];
+
+	int r = port_open(d->port);
+	if (r < 0)
+		return start_explain(&d->address, -r);
+	log_info("open on %s: up to %" PRIu64 " connections, bound by %s; %" PRIu64
+	         " descriptors in %u %s, %u worker%s, service %s",
+	        addr_format(&d->address, address), d->budget.max_connections,
+	        limits_bound_name(d->budget.bound_by), d->budget.fds, d->budget.tables,
+	        d->budget.tables == 1 ? "table" : "tables", d->budget.workers,
+	        d->budget.workers == 1 ? "" : "s", d->service->name);
+	OWN_FILE FILE *warnings = open_memstream(&text, &len);
+	if (!warnings)
+		return start_no_memory();
+	start_check_backlog(d, warnings);
+	own_fclose_p(&warnings);
+	start_each_line(text, start_log_backlog, NULL);
+	return 0;
+}

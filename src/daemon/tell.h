@@ -1,0 +1,58 @@
+/*
+ * tell.h - log lines about load, at a rate that load cannot raise.
+ *
+ * Each kind gets at most one line in TELL_KIND_NS, and all kinds together at most one in
+ * TELL_ALL_NS (a stalled worker is told at once all the same: it is rare and urgent).
+ * What comes in between is counted; its last text is kept and told when its time has
+ * come, with the count. So the last thing that happened is always told, however short a
+ * spell is. Main thread only. Time is an argument (ns).
+ *
+ * Reads next: status.h.
+ */
+#ifndef DAEMON_TELL_H
+#define DAEMON_TELL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+#define TELL_KIND_NS  (UINT64_C(5) * 1000000000)
+#define TELL_ALL_NS   (UINT64_C(1) * 1000000000)
+#define TELL_TEXT_MAX 320
+
+enum tell_kind {
+	TELL_FULL,
+	TELL_NOT_FULL,
+	TELL_ACCEPT_ERROR,
+	TELL_LOST,
+	TELL_STALLED,
+	TELL_TURNS_AGAIN,
+	TELL_KIND_COUNT
+};
+
+struct tell_row {
+	uint64_t told;  /* when the last line went out; 0: never */
+	uint64_t order; /* of the text kept, among all */
+	uint64_t more;  /* told of nowhere yet, beside the text kept */
+	bool kept;
+	char text[TELL_TEXT_MAX];
+};
+
+struct tell {
+	uint64_t told; /* when the last line of any kind went out; 0: never */
+	uint64_t order;
+	struct tell_row row[TELL_KIND_COUNT];
+};
+
+/* Something happened: told now, or kept for tell_flush. */
+void tell(struct tell *t, enum tell_kind kind, uint64_t now, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
+
+/* Tells what is kept and due, oldest first. Call it with every tick. */
+void tell_flush(struct tell *t, uint64_t now);
+
+/* Tells everything that is kept, due or not: portd is about to end. */
+void tell_finish(struct tell *t);
+
+#endif
