@@ -1,0 +1,44 @@
+/*
+ * client.h - one request to portd's control socket, and its answer.
+ *
+ * Reads next: output.h.
+ */
+#ifndef CTL_CLIENT_H
+#define CTL_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Longest path of a unix socket, with its NUL: sizeof(sun_path), unix(7). */
+#define CLIENT_PATH_MAX 108
+/* More than any portd has to say; what is longer does not come from one. */
+#define CLIENT_ANSWER_MAX (UINT32_C(16) << 20)
+
+/* An answer: `len` bytes and a NUL after them. */
+struct client_answer {
+	char *bytes;
+	size_t len;
+};
+
+/* Positive outcomes of client_ask. */
+enum client_outcome {
+	CLIENT_NOBODY = 1, /* cannot connect: errno says why */
+	CLIENT_TIMEOUT,    /* no complete answer within the deadline */
+	CLIENT_EMPTY,      /* closed without an answer */
+	CLIENT_CUT,        /* closed in the midst of a line */
+	CLIENT_HUGE        /* longer than CLIENT_ANSWER_MAX */
+};
+
+/* Sends request (without its newline) to the socket at path, which is shorter than
+ * CLIENT_PATH_MAX, and reads the whole answer, all of it within timeout_ns. Returns 0 and
+ * fills *ret, which the caller gives to client_answer_destroy; an outcome above; or
+ * -errno. Nothing is left in *ret but after 0. */
+int client_ask(const char *path, const char *request, uint64_t timeout_ns,
+        struct client_answer *ret);
+
+/* Frees the bytes; accepts an empty one. */
+void client_answer_destroy(struct client_answer *answer);
+
+#define OWN_ANSWER __attribute__((cleanup(client_answer_destroy)))
+
+#endif

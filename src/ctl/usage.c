@@ -1,0 +1,121 @@
+/*
+ * usage.c - what portctl says about itself.
+ *
+ * Invariants: the text of --help and the table of words name every command that portctl.c
+ * has.
+ *
+ * Reads next: client.c.
+ */
+#include "config.h"
+
+#include "ctl/usage.h"
+
+#include <string.h>
+
+#include "base/own.h"
+
+const char usage_help[] =
+        "usage: portctl [-s SOCKET] [-i INSTANCE] COMMAND [OPTION]...\n"
+        "Ask a running portd, or tell it something.\n"
+        "\n"
+        "Commands:\n"
+        "  stats             print what portd counts, for people\n"
+        "    --json            as one JSON object\n"
+        "    --prometheus      in Prometheus' text format 0.0.4\n"
+        "    --openmetrics     in OpenMetrics 1.0\n"
+        "    --output FILE     into FILE, which is replaced whole or not at all\n"
+        "  health            print the state: open, shedding, full, draining;\n"
+        "                    exit 0 only if it is open (for readiness probes)\n"
+        "    --live            exit 0 unless a worker has stalled (for liveness probes)\n"
+        "  drain             take no new connections; the open ones go on\n"
+        "    --off             take new connections again\n"
+        "  reload            read the configuration again and wait for the verdict\n"
+        "\n"
+        "Options:\n"
+        "  -s SOCKET         the control socket; else that of -i, else $PORTD_SOCKET,\n"
+        "                    else /run/portd/control.sock\n"
+        "  -i INSTANCE       the socket /run/portd-INSTANCE/control.sock\n"
+        "  --help            print this and exit\n"
+        "  --version         print the version and exit\n"
+        "\n"
+        "Exit status: 0 done; 1 refused or failed, the reason is on stderr; 2 no "
+        "answer;\n"
+        "64 wrong usage. drain and reload are for root and portd's own user.\n"
+        "\n"
+        "Examples:\n"
+        "  portctl stats\n"
+        "  portctl stats --json | jq .shed\n"
+        "  portctl stats --prometheus --output "
+        "/var/lib/prometheus/node-exporter/portd.prom\n"
+        "  portctl -i web health || echo 'not ready'\n";
+
+const char usage_version[] = "portctl " PACKAGE_VERSION "\n";
+
+static const struct {
+	const char *word;
+	const char *suggestion;
+} words[] = {
+        {"stats", "stats"},
+        {"status", "stats"},
+        {"statistics", "stats"},
+        {"health", "health"},
+        {"drain", "drain"},
+        {"undrain", "drain --off"},
+        {"reload", "reload"},
+        {"help", "--help"},
+        {"version", "--version"},
+};
+
+/* Longer words are near nothing. */
+#define WORD_MAX 16
+
+static unsigned least(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
+/* How many letters to insert, drop, change or swap with their neighbour to turn a into b;
+ * both shorter than WORD_MAX (optimal string alignment). */
+static unsigned distance(const char *a, const char *b)
+{
+	size_t len_a = strlen(a), len_b = strlen(b);
+	unsigned d[WORD_MAX][WORD_MAX];
+
+	for (size_t i = 0; i <= len_a; i++)
+		d[i][0] = (unsigned)i;
+	for (size_t k = 0; k <= len_b; k++)
+		d[0][k] = (unsigned)k;
+	for (size_t i = 1; i <= len_a; i++)
+		for (size_t k = 1; k <= len_b; k++) {
+			unsigned cost = a[i - 1] != b[k - 1];
+
+			d[i][k] = least(least(d[i - 1][k], d[i][k - 1]) + 1,
+			        d[i - 1][k - 1] + cost);
+			if (i > 1 && k > 1 && a[i - 1] == b[k - 2] &&
+			        a[i - 2] == b[k - 1])
+				d[i][k] = least(d[i][k], d[i - 2][k - 2] + 1);
+		}
+	return d[len_a][len_b];
+}
+
+const char *usage_suggest(const char *word)
+{
+	size_t len = strlen(word);
+	const char *nearest = NULL;
+	/* Two mistakes, but never so many that nothing of the word is left. */
+	unsigned best = len < 4 ? 2 : 3;
+
+	if (len >= WORD_MAX)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		unsigned d = distance(word, words[i].word);
+
+		if (len >= 2 && strncmp(word, words[i].word, len) == 0)
+			d = least(d, 1);
+		if (d < best) {
+			best = d;
+			nearest = words[i].suggestion;
+		}
+	}
+	return nearest;
+}
