@@ -1,0 +1,413 @@
+/*
+ * test_conn.c - the life of a connection: its states, its reasons, its timeouts on a clock
+ * of the test's own, its lingering, and the memory that it leaves to the next one.
+ */
+#include "rig.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+
+/* A service that does what the test says. */
+static struct {
+	int on_open, on_ready; /* what the functions return */
+	unsigned opened, closing;
+	struct conn *pair[2]; /* each closes the other when it is ready */
+} script;
+
+static int scripted_open(struct conn *conn)
+{
+	(void)conn;
+	script.opened++;
+	return script.on_open;
+}
+
+static int scripted_ready(struct conn *conn, uint32_t events)
+{
+	(void)events;
+	cr_assert_eq(conn->state, CONN_OPEN, "an event of a closed connection");
+	struct conn *other = script.pair[script.pair[0] == conn];
+	if (other)
+		conn_close(other, CLOSE_ERROR);
+	return script.on_ready;
+}
+
+static void scripted_closing(struct conn *conn)
+{
+	cr_assert_geq(conn->watch.fd, 0, "the descriptor is still there");
+	script.closing++;
+}
+
+static const struct service scripted = {
+        .name = "scripted",
+        .fds_per_connection = 1,
+        .events = EPOLLIN,
+        .open = scripted_open,
+        .ready = scripted_ready,
+        .closing = scripted_closing,
+};
+
+RIG_FN uint64_t closed(struct rig *rig, enum close_reason reason)
+{
+	return rig_counts(rig).closed[reason];
+}
+
+Test(conn, costs_at_most_128_bytes)
+{
+	cr_assert_leq(sizeof(struct conn), 128);
+}
+
+Test(conn, open_holds_a_slot_and_closed_does_not)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &scripted);
+	struct worker *w = rig_worker(&rig, 0);
+	int client = rig_serve(&rig, 0);
+	struct conn *conn = rig_newest(&rig, 0);
+	cr_assert_eq(conn->state, CONN_OPEN);
+	cr_assert_eq(script.opened, 1);
+	cr_assert_eq(rig.port->admit.used, 1);
+	cr_assert_eq(rig.port->peak, 1);
+
+	conn_close(conn, CLOSE_ERROR);
+	cr_assert_eq(conn->state, CONN_CLOSED);
+	cr_assert_eq(conn->watch.fd, -1);
+	cr_assert_eq(script.closing, 1);
+	cr_assert_eq(rig.port->admit.used, 0);
+	cr_assert_eq(w->conns.open, 0);
+	cr_assert_eq(closed(&rig, CLOSE_ERROR), 1);
+	cr_assert_eq(rig_await(client), 'e');
+	rig_assert_books(&rig);
+	conn_free_closed(w);
+	cr_assert_eq(conn->state, CONN_FREE);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+Test(conn, nothing_closes_twice, .signal = SIGABRT)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &scripted);
+	(void)rig_serve(&rig, 0);
+	struct conn *conn = rig_newest(&rig, 0);
+	conn_close(conn, CLOSE_ERROR);
+	conn_close(conn, CLOSE_ERROR);
+}
+
+Test(conn, a_free_one_is_not_closed, .signal = SIGABRT)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &scripted);
+	(void)rig_serve(&rig, 0);
+	struct conn *conn = rig_newest(&rig, 0);
+	conn_close(conn, CLOSE_ERROR);
+	conn_free_closed(rig_worker(&rig, 0));
+	conn_close(conn, CLOSE_ERROR);
+}
+
+Test(conn, a_lingering_one_is_not_closed_again, .signal = SIGABRT)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &scripted);
+	(void)rig_serve(&rig, 0);
+	struct conn *conn = rig_newest(&rig, 0);
+	conn_close(conn, CLOSE_SERVICE);
+	conn_close(conn, CLOSE_SERVICE);
+}
+
+Test(conn, the_memory_of_one_closed_in_this_batch_is_not_used_again_in_it)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 1000);
+	rig_open(&rig, &scripted);
+	struct worker *w = rig_worker(&rig, 0);
+	int a = rig_serve(&rig, 0);
+	struct conn *first = rig_newest(&rig, 0);
+	conn_close(first, CLOSE_ERROR);
+	/* In the same batch: as many as a chunk has, and none is the one just closed. */
+	int client[300];
+	for (int i = 0; i < 300; i++) {
+		client[i] = rig_connect(&rig);
+		cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
+		int fd = -1;
+		cr_assert_eq(worker_accept_one(w, false, &fd), 0);
+		worker_admit(w, fd, 0);
+		cr_assert_neq(rig_newest(&rig, 0), first);
+	}
+	cr_assert_eq(first->state, CONN_CLOSED);
+	conn_close_all(w, CLOSE_ERROR);
+	conn_free_closed(w);
+	/* Freed memory is used again: the chunks do not grow. */
+	size_t chunks = 0, after = 0;
+	for (struct list *l = w->conns.chunks.next; l != &w->conns.chunks; l = l->next)
+		chunks++;
+	cr_assert_eq(chunks, 2);
+	for (int i = 0; i < 1000; i++) {
+		int end[2];
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end), 0);
+		cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
+		cr_assert_eq(conn_open(w, end[0]), 0);
+		conn_close(rig_newest(&rig, 0), CLOSE_ERROR);
+		conn_free_closed(w);
+		(void)close(end[1]);
+	}
+	for (struct list *l = w->conns.chunks.next; l != &w->conns.chunks; l = l->next)
+		after++;
+	cr_assert_eq(after, 2);
+	for (int i = 0; i < 300; i++)
+		(void)close(client[i]);
+	(void)close(a);
+	counters_add(&w->counters, COUNTER_ACCEPTED, 1000);
+	rig_close(&rig);
+}
+
+Test(conn, two_that_close_each_other_in_one_batch)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &scripted);
+	struct worker *w = rig_worker(&rig, 0);
+	int a = rig_serve(&rig, 0);
+	struct conn *conn_a = rig_newest(&rig, 0);
+	int b = rig_serve(&rig, 0);
+	struct conn *conn_b = rig_newest(&rig, 0);
+	cr_assert_eq(send(a, "x", 1, 0), 1);
+	cr_assert_eq(send(b, "x", 1, 0), 1);
+	int n = 0;
+	uint64_t end = clock_now() + RIG_DEADLINE;
+	while ((n = loop_wait(&w->loop, 10)) != 2)
+		cr_assert_lt(clock_now(), end);
+	/* Whichever comes first closes the other, whose event is stale then. */
+	script.pair[0] = conn_a;
+	script.pair[1] = conn_b;
+	loop_dispatch(&w->loop, n);
+	cr_assert_eq(w->conns.open, 1);
+	cr_assert_eq(closed(&rig, CLOSE_ERROR), 1);
+	cr_assert_eq(script.closing, 1);
+	cr_assert(conn_a->state == CONN_CLOSED || conn_b->state == CONN_CLOSED);
+	cr_assert_neq(conn_a->state, conn_b->state);
+	(void)close(a);
+	(void)close(b);
+	rig_close(&rig);
+}
+
+Test(conn, a_service_may_close_at_once)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &scripted);
+	script.on_open = SERVICE_CLOSE(CLOSE_RESET);
+	int client = rig_connect(&rig);
+	RIG_UNTIL(&rig, 0, closed(&rig, CLOSE_RESET) == 1);
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, 0);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+Test(conn, without_a_place_in_the_epoll_set_everything_stays_the_callers)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &scripted);
+	struct worker *w = rig_worker(&rig, 0);
+	cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
+	/* epoll takes no plain files. */
+	int fd = memfd_create("refused", 0);
+	cr_assert_eq(conn_open(w, fd), -ENOMEM);
+	cr_assert_eq(own_close(fd), -1);
+	cr_assert_eq(w->conns.open, 0);
+	cr_assert_eq(script.opened, 0);
+	cr_assert_eq(rig.port->admit.used, 1);
+	admit_give(&rig.port->admit, 0);
+	conn_free_closed(w);
+	rig_close(&rig);
+}
+
+#define MS(n) ((uint64_t)(n)*CLOCK_MSEC)
+
+/* Two that are silent, the second opened 100 ms after the first; *ret_client are theirs.
+ */
+static void open_two(struct rig *rig, int ret_client[2])
+{
+	rig_open(rig, &scripted);
+	for (int i = 0; i < 2; i++) {
+		if (i > 0)
+			rig->now += MS(100);
+		ret_client[i] = rig_serve(rig, 0);
+	}
+}
+
+static void close_two(struct rig *rig, const int client[2])
+{
+	(void)close(client[0]);
+	(void)close(client[1]);
+	rig_close(rig);
+}
+
+Test(timeouts, the_first_byte_is_due_exactly_in_time_in_the_order_of_opening)
+{
+	struct rig rig;
+	int client[2];
+	rig_init(&rig, 1, 4);
+	rig.config.first_byte = MS(300);
+	rig.config.idle = MS(1000);
+	open_two(&rig, client);
+	struct worker *w = rig_worker(&rig, 0);
+	uint64_t first = rig.now - MS(100) + MS(300);
+	cr_assert_eq(conn_next_deadline(w), first);
+	rig.now = first - 1;
+	rig_turn(&rig, 0);
+	cr_assert_eq(w->conns.open, 2, "1 ns too early");
+	rig.now = first;
+	rig_turn(&rig, 0);
+	cr_assert_eq(w->conns.open, 1);
+	cr_assert_eq(closed(&rig, CLOSE_FIRST_BYTE), 1);
+	cr_assert_eq(rig_await(client[0]), 'e', "the elder one");
+	cr_assert_eq(conn_next_deadline(w), first + MS(100));
+	/* Late: all that are due, at once. */
+	rig.now = first + MS(5000);
+	rig_turn(&rig, 0);
+	cr_assert_eq(closed(&rig, CLOSE_FIRST_BYTE), 2);
+	cr_assert_eq(conn_next_deadline(w), CLOCK_INFINITY);
+	close_two(&rig, client);
+}
+
+Test(timeouts, idle_counts_from_the_last_move_and_reorders)
+{
+	struct rig rig;
+	int client[2];
+	rig_init(&rig, 1, 4);
+	rig.config.first_byte = MS(300);
+	rig.config.idle = MS(1000);
+	open_two(&rig, client);
+	struct worker *w = rig_worker(&rig, 0);
+	struct conn *young = rig_newest(&rig, 0);
+	struct conn *old = container_of(w->conns.silent.next, struct conn, timer);
+	cr_assert_neq(young, old);
+	conn_touch(young, true);
+	rig.now += MS(50);
+	rig_turn(&rig, 0);
+	conn_touch(old, true);
+	cr_assert_eq(conn_next_deadline(w), rig.now - MS(50) + MS(1000));
+	/* The young one moves on: now the old one is the first. */
+	rig.now += MS(20);
+	rig_turn(&rig, 0);
+	conn_touch(young, false);
+	cr_assert_eq(conn_next_deadline(w), rig.now - MS(20) + MS(1000));
+	rig.now += MS(980) - 1;
+	rig_turn(&rig, 0);
+	cr_assert_eq(w->conns.open, 2);
+	rig.now += 1;
+	rig_turn(&rig, 0);
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 1);
+	cr_assert_eq(young->state, CONN_OPEN);
+	rig.now += MS(20);
+	rig_turn(&rig, 0);
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 2);
+	close_two(&rig, client);
+}
+
+Test(timeouts, what_the_service_sends_is_no_first_byte)
+{
+	struct rig rig;
+	int client[2];
+	rig_init(&rig, 1, 4);
+	rig.config.first_byte = MS(300);
+	open_two(&rig, client);
+	struct conn *young = rig_newest(&rig, 0);
+	conn_touch(young, false);
+	cr_assert_not(young->spoken);
+	rig.now += MS(300);
+	rig_turn(&rig, 0);
+	cr_assert_eq(closed(&rig, CLOSE_FIRST_BYTE), 2);
+	close_two(&rig, client);
+}
+
+/* first_byte and idle, in ms, and what a silent connection is closed for, after how long.
+ */
+static const struct {
+	unsigned first_byte, idle, after;
+	enum close_reason reason;
+} silences[] = {
+        {300, 0, 300, CLOSE_FIRST_BYTE},
+        {0, 400, 400, CLOSE_IDLE},
+        {300, 400, 300, CLOSE_FIRST_BYTE},
+        {400, 300, 300, CLOSE_IDLE},
+        {300, 300, 300, CLOSE_FIRST_BYTE},
+};
+
+Test(timeouts, of_two_the_shorter_decides_and_is_the_reason)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(silences); i++) {
+		struct rig rig;
+		rig_init(&rig, 1, 4);
+		rig.config.first_byte = MS(silences[i].first_byte);
+		rig.config.idle = MS(silences[i].idle);
+		rig_open(&rig, &scripted);
+		int client = rig_serve(&rig, 0);
+		rig.now += MS(silences[i].after) - 1;
+		rig_turn(&rig, 0);
+		cr_assert_eq(rig_worker(&rig, 0)->conns.open, 1, "row %zu", i);
+		rig.now += 1;
+		rig_turn(&rig, 0);
+		cr_assert_eq(closed(&rig, silences[i].reason), 1, "row %zu", i);
+		(void)close(client);
+		rig_close(&rig);
+	}
+}
+
+Test(timeouts, none_is_none)
+{
+	struct rig rig;
+	int client[2];
+	rig_init(&rig, 1, 4);
+	open_two(&rig, client);
+	struct worker *w = rig_worker(&rig, 0);
+	conn_touch(rig_newest(&rig, 0), true);
+	cr_assert_eq(conn_next_deadline(w), CLOCK_INFINITY);
+	rig.now += 1000 * 3600 * CLOCK_SEC;
+	rig_turn(&rig, 0);
+	cr_assert_eq(w->conns.open, 2);
+	close_two(&rig, client);
+}
+
+Test(timeouts, only_the_first_of_a_list_is_looked_at)
+{
+	struct rig rig;
+	int client[2];
+	rig_init(&rig, 1, 4);
+	rig.config.idle = MS(1000);
+	open_two(&rig, client);
+	struct worker *w = rig_worker(&rig, 0);
+	/* A second one whose time is long over would be found by a scan: it is not. */
+	rig_newest(&rig, 0)->active = 1;
+	rig_turn(&rig, 0);
+	cr_assert_eq(w->conns.open, 2);
+	cr_assert_eq(conn_next_deadline(w), rig.now - MS(100) + MS(1000));
+	close_two(&rig, client);
+}
+
+static const struct {
+	int err;
+	enum close_reason reason;
+} reasons[] = {
+        {ECONNRESET, CLOSE_RESET},
+        {EPIPE, CLOSE_RESET},
+        {ETIMEDOUT, CLOSE_TIMEOUT},
+        {EHOSTUNREACH, CLOSE_TIMEOUT},
+        {ENETUNREACH, CLOSE_TIMEOUT},
+        {EINVAL, CLOSE_ERROR},
+        {ENOMEM, CLOSE_ERROR},
+        /* getpeername(2) of a client that has reset in the meantime */
+        {ENOTCONN, CLOSE_RESET},
+};
+
+Test(conn, each_errno_has_its_reason)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(reasons); i++)
+		cr_expect_eq(conn_reason_of(reasons[i].err), reasons[i].reason, "%s",
+		        strerror(reasons[i].err));
+}

@@ -1,0 +1,313 @@
+/*
+ * test_listener.c - the listener and what the kernel says of its queue. socket and bind
+ * are wrapped (-Wl,--wrap=socket,--wrap=bind), for a machine without IPv6.
+ */
+#include "rig.h"
+
+#include <netinet/tcp.h>
+
+int __real_socket(int domain, int type, int protocol);
+int __wrap_socket(int domain, int type, int protocol);
+int __real_bind(int fd, const struct sockaddr *sa, socklen_t len);
+int __wrap_bind(int fd, const struct sockaddr *sa, socklen_t len);
+
+static int no_ipv6_socket, no_ipv6_bind; /* the errno of the call; 0: it works */
+
+int __wrap_socket(int domain, int type, int protocol)
+{
+	if (domain == AF_INET6 && no_ipv6_socket != 0) {
+		errno = no_ipv6_socket;
+		return -1;
+	}
+	return __real_socket(domain, type, protocol);
+}
+
+int __wrap_bind(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	if (sa->sa_family == AF_INET6 && no_ipv6_bind != 0) {
+		errno = no_ipv6_bind;
+		return -1;
+	}
+	return __real_bind(fd, sa, len);
+}
+
+struct opened {
+	int fd;
+	struct addr addr;
+	bool fallback;
+};
+
+static int try_open(const char *address, uint64_t keepalive, struct opened *ret)
+{
+	struct addr addr;
+	cr_assert_eq(addr_parse(address, &addr), 0);
+	*ret = (struct opened){.fd = -1};
+	return listener_open(&addr, keepalive, &ret->fd, &ret->addr, &ret->fallback);
+}
+
+static struct opened open_or_fail(const char *address, uint64_t keepalive, int backlog)
+{
+	struct opened o;
+	cr_assert_eq(try_open(address, keepalive, &o), 0);
+	cr_assert_geq(o.fd, 0);
+	cr_assert_neq(o.addr.port, 0, "the real port where 0 was asked");
+	if (backlog >= 0)
+		cr_assert_eq(listen(o.fd, backlog), 0);
+	return o;
+}
+
+/* Connects from any family; *ret_fd may still be connecting if it does not wait. */
+static int connect_to(const char *host, uint16_t port, int flags, int *ret_fd)
+{
+	char text[ADDR_TEXT_MAX];
+	struct addr addr;
+	struct sockaddr_storage sa;
+	(void)snprintf(text, sizeof(text), "%s:%u", host, port);
+	cr_assert_eq(addr_parse(text, &addr), 0);
+	socklen_t len = addr_to_sockaddr(&addr, &sa);
+	*ret_fd = __real_socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	cr_assert_geq(*ret_fd, 0);
+	return connect(*ret_fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
+}
+
+static void await_depth(int fd, uint32_t depth)
+{
+	struct listener_queue queue = {0};
+	uint64_t end = clock_now() + RIG_DEADLINE;
+	do
+		cr_assert_eq(listener_read_queue(fd, &queue), 0);
+	while (queue.depth != depth && clock_now() < end);
+	cr_assert_eq(queue.depth, depth, "depth is %u", queue.depth);
+}
+
+static int option_of(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+	cr_assert_eq(getsockopt(fd, level, name, &value, &len), 0);
+	return value;
+}
+
+static bool has_ipv6(void)
+{
+	struct opened o;
+	int r = try_open("[::1]:0", 0, &o);
+	(void)own_close(o.fd);
+	return r == 0;
+}
+
+Test(listener, is_bound_but_does_not_listen_yet)
+{
+	struct opened o = open_or_fail("127.0.0.1:0", 0, -1);
+	struct listener_queue queue = {.depth = 9, .effective = 9};
+	int client;
+	cr_assert_not(o.fallback);
+	cr_assert_eq(option_of(o.fd, SOL_SOCKET, SO_REUSEADDR), 1);
+	cr_assert_eq(option_of(o.fd, SOL_SOCKET, SO_ACCEPTCONN), 0);
+	cr_assert_eq(listener_read_queue(o.fd, &queue), 0);
+	cr_assert_eq(queue.depth, 0);
+	cr_assert_eq(queue.effective, 0);
+	cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client), -ECONNREFUSED);
+	(void)close(client);
+	(void)close(o.fd);
+}
+
+Test(listener, a_taken_port_is_an_error_and_leaves_nothing_open)
+{
+	struct opened o = open_or_fail("127.0.0.1:0", 0, 4), second;
+	char text[ADDR_TEXT_MAX];
+	cr_assert_eq(try_open(addr_format(&o.addr, text), 0, &second), -EADDRINUSE);
+	cr_assert_eq(second.fd, -1);
+	cr_assert_eq(try_open("192.0.2.1:0", 0, &second), -EADDRNOTAVAIL);
+	cr_assert_eq(second.fd, -1);
+	(void)close(o.fd);
+}
+
+Test(listener, any_ipv6_address_takes_ipv4_too_and_no_other_does)
+{
+	if (!has_ipv6())
+		cr_skip_test("no IPv6 here");
+	struct opened o = open_or_fail("[::]:0", 0, 4);
+	int a, b;
+	cr_assert_eq(o.addr.family, AF_INET6);
+	cr_assert_not(o.fallback);
+	cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &a), 0);
+	cr_assert_eq(connect_to("[::1]", o.addr.port, 0, &b), 0);
+	(void)close(a);
+	(void)close(b);
+	(void)close(o.fd);
+
+	o = open_or_fail("[::1]:0", 0, 4);
+	cr_assert_eq(option_of(o.fd, IPPROTO_IPV6, IPV6_V6ONLY), 1);
+	cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &a), -ECONNREFUSED);
+	(void)close(a);
+	(void)close(o.fd);
+}
+
+static void assert_falls_back(void)
+{
+	struct opened o = open_or_fail("[::]:0", 0, 4);
+	int client;
+	cr_assert(o.fallback);
+	cr_assert_eq(o.addr.family, AF_INET);
+	cr_assert(addr_is_any(&o.addr));
+	cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client), 0);
+	(void)close(client);
+	(void)close(o.fd);
+	/* Only the address that asks for both: an IPv6 host stays what it is. */
+	cr_assert_lt(try_open("[::1]:0", 0, &o), 0);
+	cr_assert_eq(o.fd, -1);
+}
+
+Test(listener, falls_back_to_ipv4_where_ipv6_is_off)
+{
+	no_ipv6_socket = EAFNOSUPPORT;
+	assert_falls_back();
+	no_ipv6_socket = 0;
+	no_ipv6_bind = EADDRNOTAVAIL;
+	assert_falls_back();
+	/* Any other failure is no reason to take another address. */
+	no_ipv6_bind = EACCES;
+	struct opened o;
+	cr_assert_eq(try_open("[::]:0", 0, &o), -EACCES);
+	cr_assert_eq(o.fd, -1);
+}
+
+struct keepalive {
+	unsigned seconds;
+	int on, idle, interval;
+};
+
+static const struct keepalive keepalives[] = {{0, 0, 0, 0}, {60, 1, 30, 10}, {3, 1, 1, 1},
+        {7, 1, 3, 1}, {32767, 1, 16383, 5461}};
+
+Test(listener, accepted_sockets_inherit_keepalive)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(keepalives); i++) {
+		const struct keepalive *k = &keepalives[i];
+		struct opened o = open_or_fail("127.0.0.1:0", k->seconds * CLOCK_SEC, 4);
+		int client;
+		cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client), 0);
+		await_depth(o.fd, 1);
+		int fd = accept4(o.fd, NULL, NULL, SOCK_CLOEXEC);
+		cr_assert_geq(fd, 0);
+		cr_assert_eq(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), k->on);
+		if (k->on) {
+			cr_assert_eq(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE), k->idle);
+			cr_assert_eq(
+			        option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL), k->interval);
+			cr_assert_eq(option_of(fd, IPPROTO_TCP, TCP_KEEPCNT), 3);
+		}
+		cr_assert_eq(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+		(void)close(fd);
+		(void)close(client);
+		(void)close(o.fd);
+	}
+}
+
+Test(listener, the_queue_is_as_deep_as_clients_wait_and_as_long_as_asked)
+{
+	struct opened o = open_or_fail("127.0.0.1:0", 0, 8);
+	struct listener_queue queue;
+	int client[3];
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client[i]), 0);
+		await_depth(o.fd, i + 1);
+	}
+	cr_assert_eq(listener_read_queue(o.fd, &queue), 0);
+	cr_assert_eq(queue.effective, 8);
+	int fd = accept4(o.fd, NULL, NULL, SOCK_CLOEXEC);
+	await_depth(o.fd, 2);
+	/* Live, both ways; nobody in the queue is lost. */
+	cr_assert_eq(listen(o.fd, 2), 0);
+	cr_assert_eq(listener_read_queue(o.fd, &queue), 0);
+	cr_assert_eq(queue.effective, 2);
+	cr_assert_eq(queue.depth, 2);
+	cr_assert_eq(shutdown(o.fd, SHUT_RD), 0);
+	cr_assert_eq(listener_read_queue(o.fd, &queue), 0);
+	cr_assert_eq(queue.depth, 0);
+	cr_assert_eq(queue.effective, 0);
+	for (int i = 0; i < 3; i++)
+		(void)close(client[i]);
+	(void)close(fd);
+	(void)close(o.fd);
+	cr_assert_eq(listener_read_queue(o.fd, &queue), -EBADF);
+}
+
+Test(listener, drops_are_this_listeners)
+{
+	enum {
+		CLIENTS = 8
+	};
+	struct opened o = open_or_fail("127.0.0.1:0", 0, 1);
+	struct opened calm = open_or_fail("127.0.0.1:0", 0, 1);
+	uint32_t drops = 99;
+	int client[CLIENTS];
+	cr_assert_eq(listener_read_drops(o.fd, &drops), 0);
+	cr_assert_eq(drops, 0);
+	for (int i = 0; i < CLIENTS; i++)
+		(void)connect_to("127.0.0.1", o.addr.port, SOCK_NONBLOCK, &client[i]);
+	uint64_t end = clock_now() + RIG_DEADLINE;
+	while (drops == 0 && clock_now() < end)
+		cr_assert_eq(listener_read_drops(o.fd, &drops), 0);
+	cr_assert_gt(drops, 0);
+	cr_assert_eq(listener_read_drops(calm.fd, &drops), 0);
+	cr_assert_eq(drops, 0);
+	for (int i = 0; i < CLIENTS; i++)
+		(void)close(client[i]);
+	(void)close(o.fd);
+	(void)close(calm.fd);
+	cr_assert_eq(listener_read_drops(o.fd, &drops), -EBADF);
+}
+
+/* Connects, sends if asked, lets 60 ms pass, accepts. Returns what is read as its age; the
+ * greatest that can be true in *ret_most. */
+static uint64_t age_of(struct opened *o, bool speaks, uint64_t *ret_most)
+{
+	int client;
+	uint64_t age = 0, began = clock_now();
+	cr_assert_eq(connect_to("127.0.0.1", o->addr.port, 0, &client), 0);
+	if (speaks)
+		cr_assert_eq(send(client, "x", 1, 0), 1);
+	await_depth(o->fd, 1);
+	while (clock_now() - began < 60 * CLOCK_MSEC)
+		(void)poll(NULL, 0, 10);
+	int fd = accept4(o->fd, NULL, NULL, SOCK_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(listener_read_age(fd, &age), 0);
+	*ret_most = clock_now() - began;
+	(void)close(fd);
+	(void)close(client);
+	return age;
+}
+
+Test(listener, age_is_the_time_in_the_queue)
+{
+	struct opened o = open_or_fail("127.0.0.1:0", 0, 4);
+	uint64_t most;
+	for (int speaks = 0; speaks < 2; speaks++) {
+		uint64_t age = age_of(&o, speaks, &most);
+		/* The kernel counts in jiffies, 10 ms at most. */
+		cr_assert_geq(age, 40 * CLOCK_MSEC, "%lu ns", (unsigned long)age);
+		cr_assert_leq(age, most + 20 * CLOCK_MSEC);
+	}
+	(void)close(o.fd);
+}
+
+Test(listener, age_knows_the_dead)
+{
+	struct opened o = open_or_fail("127.0.0.1:0", 0, 4);
+	uint64_t age;
+	int client;
+	cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client), 0);
+	await_depth(o.fd, 1);
+	sock_reset(client);
+	int fd = accept4(o.fd, NULL, NULL, SOCK_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	uint64_t end = clock_now() + RIG_DEADLINE;
+	while (listener_read_age(fd, &age) != 1)
+		cr_assert_lt(clock_now(), end);
+	(void)close(fd);
+	(void)close(o.fd);
+	cr_assert_eq(listener_read_age(fd, &age), -EBADF);
+}
