@@ -1,0 +1,134 @@
+"""TAP for the end-to-end tests: one line a test function, diagnostics after `#`, exit status 0.
+
+A test file ends with `if __name__ == "__main__": tap.main()`. Each function named test_* is a test;
+@for_each(table=TABLES, ...) makes one test of each combination. Names in argv select tests: those
+whose name contains one of the words.
+
+Environment: PORTD_TEST_SLOW (a factor on every deadline, for sanitizer builds), PORTD_TABLES
+("shared private": the descriptor tables that tests with a `table` argument run for).
+"""
+
+import inspect
+import itertools
+import os
+import signal
+import sys
+import time
+import traceback
+
+SLOW = float(os.environ.get("PORTD_TEST_SLOW", "1"))
+TABLES = tuple(os.environ.get("PORTD_TABLES", "shared private").split())
+LIMIT = 60.0  # seconds for one test, before SLOW
+
+
+class Fail(AssertionError):
+    """What a test found wrong, in words; printed without a Python traceback of the harness."""
+
+
+class Skip(Exception):
+    """The test cannot run here; the reason is its text."""
+
+
+class Hung(BaseException):
+    """The test took longer than LIMIT. Not an Exception, so that no test swallows it."""
+
+
+def slow(seconds):
+    """A deadline in seconds, longer where everything is slower."""
+    return seconds * SLOW
+
+
+def note(*words):
+    """Prints a diagnostic."""
+    for line in " ".join(str(word) for word in words).splitlines() or [""]:
+        print("#", line, flush=True)
+
+
+def check(condition, *words):
+    """Fails with these words unless the condition holds."""
+    if not condition:
+        raise Fail(" ".join(str(word) for word in words))
+
+
+def equal(seen, wanted, what):
+    check(seen == wanted, f"{what}: saw {seen!r}, wanted {wanted!r}")
+
+
+def at_most(seen, limit, what):
+    check(seen <= limit, f"{what}: saw {seen!r}, at most {limit!r} is right")
+
+
+def at_least(seen, limit, what):
+    check(seen >= limit, f"{what}: saw {seen!r}, at least {limit!r} is right")
+
+
+def spread(seconds):
+    """A list of times, in words: for diagnostics."""
+    if not seconds:
+        return "none"
+    ms = sorted(1000 * value for value in seconds)
+    pick = lambda share: ms[min(len(ms) - 1, int(share * len(ms)))]
+    return (f"n={len(ms)} min={ms[0]:.1f} p50={pick(0.5):.1f} p99={pick(0.99):.1f} "
+            f"max={ms[-1]:.1f} ms")
+
+
+def for_each(**axes):
+    """One test of each combination: @for_each(table=TABLES, answer=("reset", "close"))."""
+    def mark(function):
+        names = tuple(axes)
+        function.cases = [dict(zip(names, values)) for values in itertools.product(*axes.values())]
+        return function
+    return mark
+
+
+def tests_of(module):
+    """(name, call) of each test, in the order of the file."""
+    functions = [f for name, f in vars(module).items()
+                 if name.startswith("test_") and inspect.isfunction(f)]
+    functions.sort(key=lambda f: f.__code__.co_firstlineno)
+    for function in functions:
+        for case in getattr(function, "cases", [{}]):
+            name = function.__name__[len("test_"):]
+            if case:
+                name += " (" + " ".join(str(value) for value in case.values()) + ")"
+            yield name, lambda f=function, c=case: f(**c)
+
+
+def hung(signum, frame):
+    raise Hung(f"took longer than {slow(LIMIT):.0f} s")
+
+
+def run(number, name, call):
+    """Runs one test and prints its line; what went wrong comes before it, as diagnostics."""
+    signal.signal(signal.SIGALRM, hung)
+    signal.setitimer(signal.ITIMER_REAL, slow(LIMIT))
+    began = time.monotonic()
+    result, directive = "ok", ""
+    try:
+        call()
+    except Skip as skip:
+        directive = f" # SKIP {skip}"
+    except Fail as fail:
+        result = "not ok"
+        where = traceback.extract_tb(fail.__traceback__)
+        here = [f for f in where if os.path.basename(f.filename).startswith("test_")] or where
+        note(f"{os.path.basename(here[-1].filename)}:{here[-1].lineno}: {fail}")
+    except (Exception, Hung):
+        result = "not ok"
+        note(traceback.format_exc())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    note(f"{name}: {time.monotonic() - began:.2f} s")
+    print(f"{result} {number} - {name}{directive}", flush=True)
+    return result == "ok"
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    tests = list(tests_of(sys.modules["__main__"]))
+    if len(sys.argv) > 1:
+        tests = [t for t in tests if any(word in t[0] for word in sys.argv[1:])]
+    print(f"1..{len(tests)}", flush=True)
+    failed = [name for number, (name, call) in enumerate(tests, 1) if not run(number, name, call)]
+    if failed:
+        note(f"failed {len(failed)} of {len(tests)}: " + ", ".join(failed))
