@@ -1,0 +1,162 @@
+#!/bin/sh
+# docs.sh - the documentation says what the program does: keys, defaults, words, numbers, options.
+# Compares the manual pages, README.md and etc/portd.conf with the tables of src/core and with what
+# portd and portctl really print.
+set -u
+# shellcheck source=tests/tap.sh
+. "$(dirname "$0")/tap.sh"
+
+man=$top_srcdir/man
+core=$top_srcdir/src/core
+dir=$(mktemp -d) || exit 1
+pid=
+trap '[ -z "$pid" ] || kill "$pid"; rm -rf "$dir"' EXIT
+
+# The rows X(...) of a .def file, one a line, their fields separated by |.
+def_rows() {
+	sed -e '1,/\*\//d' "$core/$1" | tr -s '\n\t' '  ' | sed -e 's/X(/\n&/g' |
+		sed -n -e 's/^X(\(.*\)) *$/\1/p' | sed -e 's/, /|/g' -e 's/"//g'
+}
+
+# Field number $2 of each row of $1.
+def_field() {
+	def_rows "$1" | cut -d '|' -f "$2"
+}
+
+# The list $1 against the list $2: nothing if they are the same, and not empty.
+differences() {
+	printf '%s\n' "$1" >"$dir/want"
+	printf '%s\n' "$2" >"$dir/have"
+	if [ -z "$1" ]; then
+		echo "the list to compare with is empty"
+	else
+		diff -U 0 --label wanted --label documented "$dir/want" "$dir/have"
+	fi
+}
+
+# The items (.It Cm) of $1 in the subsection whose title is $2, with what follows in the line.
+man_items() {
+	awk -v title=".Ss $2" '
+		/^\.S[hs]/ { inside = $0 == title }
+		inside && /^\.It Cm / { print $3 }' "$man/$1"
+}
+
+# Those of the words $2 that are not in file $1 as whole words. No words at all is a complaint too.
+missing_words() {
+	[ -n "$2" ] || echo "there is nothing to look for"
+	sed -e 's/\\&//g' "$1" >"$dir/plain"
+	for word in $2; do
+		grep -qFw -e "$word" "$dir/plain" || echo "$word is missing"
+	done
+}
+
+# Keys, in the order of the table, with section, default and whether they are live.
+socket=$(sed -n -e 's/^#define CONFIG_DEFAULT_SOCKET *"\(.*\)"$/\1/p' "$core/config.h")
+want=$(def_rows config.def | awk -F '|' -v socket="$socket" '{
+	value = $5 == "" ? "empty" : $5 == "CONFIG_DEFAULT_SOCKET" ? socket : $5
+	print $1 "." $2 " = " value ", " ($8 == "LIVE" ? "live" : "not live") }')
+have=$(sed -e 's/\\&//g' "$man/portd.conf.5" | awk '
+	/^\.Ss Bq / { section = $3 }
+	/^\.It Cm / { key = $3 }
+	/^\.Pq default / {
+		value = $3 == "Cm" ? $4 : $3
+		sub(/^.* , (No )?/, "")
+		print section "." key " = " value ", " $0
+	}' | sed -e 's/, empty$//' -e 's/empty ,/empty,/')
+tap_empty "portd.conf(5) has every key with its default, in the table's order" \
+	"$(differences "$want" "$have")"
+
+tap_empty "portctl(1) has every reason for shedding, ranked as in the table" \
+	"$(differences "$(def_field sheds.def 2)" "$(man_items portctl.1 'Reasons for shedding')")"
+tap_empty "portctl(1) has every reason for closing" \
+	"$(differences "$(def_field closes.def 2)" "$(man_items portctl.1 'Reasons for closing')")"
+tap_empty "portctl(1) has every errno of accept4" \
+	"$(differences "$(def_field accept_errors.def 1)" \
+		"$(man_items portctl.1 Accepting | grep -v accept)")"
+tap_empty "portctl(1) has every counter under both names" "$(differences \
+	"$(def_rows counters.def | awk -F '|' '{ print $2, $3 }' | sort)" \
+	"$(awk '
+		/^\.It Cm / { path = $3 }
+		/^\.Pq Cm portd_[a-z_]*_total$/ && path ~ /^(accept|traffic)\./ { print path, $3 }' \
+		"$man/portctl.1" | sort)")"
+
+# What the programs themselves say that they take.
+for page in portd.8 portctl.1; do
+	program=$PORTD
+	[ $page = portd.8 ] || program=$PORTCTL
+	# Both sides as -x and --xxx: mdoc writes a dash for Fl, and ours for the second.
+	options=$("$program" --help | grep -oE '(^|[ |[])--?[a-zA-Z][a-z]*' | tr -d ' |[' | sort -u)
+	sed -n -e '/^\.\(Fl\|Op\|It\) /{s/^\.//; s/\\-/-/g; s/ |/ Fl/g; s/Fl \([^ ]*\)/-\1/gp}' "$man/$page" |
+		tr ' ' '\n' >"$dir/flags"
+	tap_empty "$page has every option of --help" "$([ -n "$options" ] || echo "no options seen"
+		for option in $options; do
+			grep -qx -e "$option" "$dir/flags" || echo "$option is missing"
+		done)"
+done
+
+# Our own pages must find each other; whether others are installed is not ours to say.
+if command -v mandoc >/dev/null; then
+	tap_empty "mandoc has nothing to say" "$(mandoc -T lint -W style "$man"/*.[158] 2>&1 |
+		grep -v -e 'referenced manual not found' -e 'outdated mandoc.db')"
+else
+	tap_skip "mandoc has nothing to say" "mandoc is not installed"
+fi
+
+# etc/portd.conf is comments only, and saying its defaults aloud changes nothing.
+conf=$top_srcdir/etc/portd.conf
+sed -e 's/^#\([a-z_0-9]* = \)/\1/' -e 's/^#\([a-z_0-9]* =\)$/\1/' "$conf" >"$dir/spoken.conf"
+: >"$dir/empty.conf"
+tap_empty "etc/portd.conf sets nothing" "$(grep -vE '^(#|\[|$)' "$conf")"
+tap_empty "etc/portd.conf is valid with every key uncommented" \
+	"$("$PORTD" -t -c "$dir/spoken.conf" >"$dir/out" 2>&1 || cat "$dir/out")"
+tap_empty "etc/portd.conf has every key that portd -T has" "$(differences \
+	"$("$PORTD" -T -c "$dir/empty.conf" | grep -oE '^(\[.*\]|[a-z_0-9]+ =)')" \
+	"$(grep -oE '^(\[.*\]|[a-z_0-9]+ =)' "$dir/spoken.conf")")"
+tap_empty "etc/portd.conf has the defaults" "$(differences \
+	"$("$PORTD" -T -c "$dir/empty.conf")" "$("$PORTD" -T -c "$dir/spoken.conf")")"
+
+# The numbers, as a running portd gives them.
+"$PORTD" -c "$dir/empty.conf" -o listener.address=127.0.0.1:0 -o control.socket="$dir/socket" \
+	2>"$dir/log" &
+pid=$!
+tries=0
+until "$PORTCTL" -s "$dir/socket" health >/dev/null 2>&1 || [ $tries -ge 100 ]; do
+	tries=$((tries + 1))
+	sleep 0.1
+done
+for format in prometheus openmetrics json; do
+	"$PORTCTL" -s "$dir/socket" stats "--$format" >"$dir/$format" 2>>"$dir/log"
+done
+metrics=$(awk '$2 == "TYPE" { print $3 }' "$dir/prometheus")
+tap_empty "portd runs and has numbers" "$([ -n "$metrics" ] || cat "$dir/log")"
+tap_empty "portctl(1) has every metric" \
+	"$(missing_words "$man/portctl.1" "$metrics")"
+tap_empty "portctl(1) has no metric that is not there" \
+	"$(missing_words "$dir/prometheus" "$(grep -oE '\bportd_[a-z_]+' "$man/portctl.1" | sort -u)")"
+tap_empty "OpenMetrics has the same metrics" "$(differences \
+	"$(grep -oE '^portd_[a-z_]+' "$dir/prometheus" | uniq)" \
+	"$(grep -oE '^portd_[a-z_]+' "$dir/openmetrics" | uniq)")"
+if command -v python3 >/dev/null; then
+	# Groups whose members are words of a table are named as a whole.
+	paths=$(python3 -c '
+import json, sys
+def walk(prefix, value):
+    if prefix in ("time_in_state_seconds", "accept.errors", "shed", "closed", "queue_wait_seconds"):
+        print(prefix)
+    elif prefix == "workers":
+        print(prefix, *value[0], sep="\n")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            walk(prefix + "." + name if prefix else name, inner)
+    else:
+        print(prefix)
+walk("", json.load(open(sys.argv[1])))' "$dir/json" 2>&1)
+	# What the page says about a number stands under its name, not in a line that mentions it.
+	sed -n -e 's/\\&//g' -e 's/^\.\(It \)\{0,1\}Cm //p' "$man/portctl.1" >"$dir/items"
+	tap_empty "portctl(1) has every path of the JSON" "$(missing_words "$dir/items" "$paths")"
+	tap_empty "README.md has every path of the JSON" \
+		"$(missing_words "$top_srcdir/README.md" "$paths")"
+else
+	tap_skip "the paths of the JSON" "python3 is not installed"
+fi
+tap_done
