@@ -152,17 +152,21 @@ def test_stats_and_log_at_emfile(table):
     with Short(table, shed__queue_timeout="100ms") as short:
         portd, crowd = short.portd, short.crowd
         lines = len(portd.log_lines())
-        took = []
+        took, states, newcomers = [], [], []
         for _ in range(20):
-            crowd.connect(5, send=b"y")
+            newcomers += crowd.connect(5, send=b"y")
             crowd.run(0.05)
             began = time.monotonic()
-            equal(portd.request("health"), "full\n", "health")
+            states.append(portd.request("health").strip())
             took.append(time.monotonic() - began)
         note("health answered within", spread(took))
         at_most(max(took), slow(0.1), "health")
-        crowd.run(slow(1), lambda: crowd.ends == 100)
-        equal(crowd.ends, 100, "clients answered")
+        crowd.run(slow(1), lambda: all(c.answered for c in newcomers))
+        # A control client and a shed one that end in the same moment can leave a number free, and
+        # one of those who wait is served with it. All have an answer, whichever.
+        equal(sum(c.answered for c in newcomers), 100, "clients answered")
+        at_least(sum(c.end is not None for c in newcomers), 90, "clients shed")
+        at_least(states.count("full"), 15, "times that the state was full")
         said = portd.log_lines()[lines:]
         note("logged:", *said)
         at_most(len(said), 4, "log lines")
