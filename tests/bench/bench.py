@@ -3,6 +3,7 @@
 Each server is pinned to the first CPU, the load to the second; CPU time is the whole process's, from
 /proc/PID/schedstat of its threads. Prints ratios with their spread; loopback only; ends what it starts.
 """
+import atexit
 import json
 import os
 import re
@@ -72,6 +73,7 @@ class Server:
     def __init__(self, name, command, port, control=None):
         self.name, self.port, self.control = name, port, control
         self.process = subprocess.Popen(pinned(CPUS[0], *command), stderr=subprocess.DEVNULL)
+        atexit.register(self.process.kill)  # also where the output is cut off
         self.costs = []
         wait_port(port)
 
