@@ -10,7 +10,6 @@
  *
  * Reads next: config_key.c.
  */
-#define _GNU_SOURCE
 #include "core/config.h"
 
 #include <errno.h>

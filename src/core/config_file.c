@@ -22,7 +22,6 @@
  *
  * Reads next: limits.c.
  */
-#define _GNU_SOURCE
 #include "core/config_file.h"
 
 #include <dirent.h>

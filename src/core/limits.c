@@ -10,7 +10,6 @@
  *
  * Reads next: listener.c.
  */
-#define _GNU_SOURCE
 #include "core/limits.h"
 
 #include <errno.h>

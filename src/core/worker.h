@@ -1,7 +1,7 @@
 /*
  * worker.h - ACCEPT: a worker is a thread with an epoll loop of its own, perhaps a
- * descriptor table of its own, and the connections it has accepted. Inside core only; the
- * daemon sees port.h.
+ * descriptor table of its own, and the connections it has accepted. For core, and for
+ * services, which use its loop, scratch buffer and counters; the daemon sees port.h.
  *
  * Reads next: accept.c, then admit.h.
  */

@@ -18,7 +18,6 @@
  *
  * Reads next: socket_file.c.
  */
-#define _GNU_SOURCE
 #include "daemon/control.h"
 
 #include <stdlib.h>

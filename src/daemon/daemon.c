@@ -6,7 +6,6 @@
  *
  * Reads next: tell.c.
  */
-#define _GNU_SOURCE
 #include "daemon/daemon.h"
 
 #include <inttypes.h>

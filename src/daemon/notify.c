@@ -11,7 +11,6 @@
  *
  * Reads next: reserve.c.
  */
-#define _GNU_SOURCE
 #include "daemon/notify.h"
 
 #include <stddef.h>

@@ -6,7 +6,6 @@
  *
  * Reads next: options.c, then start.c; a connection's life begins in ../core/listener.c.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 
 #include "base/log.h"

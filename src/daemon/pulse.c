@@ -6,7 +6,6 @@
  *
  * Reads next: reload.c.
  */
-#define _GNU_SOURCE
 #include "daemon/pulse.h"
 
 #include <inttypes.h>

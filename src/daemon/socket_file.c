@@ -6,7 +6,6 @@
  *
  * Reads next: reserve.c.
  */
-#define _GNU_SOURCE
 #include "daemon/socket_file.h"
 
 #include <errno.h>

@@ -6,7 +6,6 @@
  *
  * Reads next: daemon.c.
  */
-#define _GNU_SOURCE
 #include "daemon/start.h"
 
 #include <fcntl.h>
