@@ -65,6 +65,13 @@ int admit_take(struct admit *a, unsigned worker)
 	return 0;
 }
 
+void admit_take_over(struct admit *a, unsigned worker)
+{
+	if (atomic_load_explicit(&a->table_slots, memory_order_relaxed) > 0)
+		atomic_fetch_add(&a->table[worker].used, 1);
+	atomic_fetch_add(&a->used, 1);
+}
+
 void admit_give(struct admit *a, unsigned worker)
 {
 	if (atomic_load_explicit(&a->table_slots, memory_order_relaxed) > 0)

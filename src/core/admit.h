@@ -56,6 +56,8 @@ void admit_set_max(
 /* Takes a slot for the worker. Returns 0 or an enum admit_refusal. */
 int admit_take(struct admit *a, unsigned worker);
 void admit_give(struct admit *a, unsigned worker);
+/* Takes one beyond all bounds, to be given back like any other. */
+void admit_take_over(struct admit *a, unsigned worker);
 
 /* Would admit_take succeed now? It may fail all the same a moment later. */
 bool admit_can_take(const struct admit *a, unsigned worker);

@@ -408,13 +408,31 @@ void hold_step(struct worker *w)
 	held->again = true;
 }
 
+/* The role ends. Where what is queued stays for the next process, nobody is turned away: the held
+ * client has its descriptor already, and is served as one more than the slots. */
+static void settle_held(struct worker *w)
+{
+	struct port *port = w->port;
+	uint64_t waited;
+	if (w->held.dead) {
+		shed_held(w, SHED_ABORTED);
+	} else if (!atomic_load(&port->keeps_queue) || port_phase(port) != PORT_STOPPED) {
+		shed_held(w, SHED_DRAINING);
+	} else {
+		int fd = take_out(w, &waited);
+		admit_take_over(&port->admit, w->id);
+		worker_admit(w, fd, waited);
+		atomic_fetch_sub(&port->hold.count, 1);
+	}
+}
+
 void hold_quit(struct worker *w)
 {
 	struct held *held = &w->held;
 	if (held->pass_until > 0)
 		(void)take_back(w);
 	if (held->watch.fd >= 0)
-		shed_held(w, held->dead ? SHED_ABORTED : SHED_DRAINING);
+		settle_held(w);
 	held->pass_until = 0;
 	held->again = false;
 	if (leave_role_to(w, HOLD_NOBODY))

@@ -82,7 +82,8 @@ int hold_pass_take_back(struct worker *w, int *ret_fd, uint64_t *ret_waited);
 void hold_receive(struct worker *w);
 /* When the holder wants to step without being woken, ns. */
 uint64_t hold_next_deadline(const struct worker *w);
-/* w gives up the role; its held client is shed for draining. */
+/* w gives up the role; its held client is shed for draining, or served, where the port has stopped
+ * but keeps its queue. */
 void hold_quit(struct worker *w);
 /* w has a client held or on its way, but lost the role while it had stalled: settles
  * that. */

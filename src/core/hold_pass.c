@@ -115,11 +115,12 @@ void hold_receive(struct worker *w)
 	/* The way is free again before anything that takes time. */
 	atomic_store(&hold->pass, HOLD_PASS_NONE);
 	hold_notify(w);
-	atomic_fetch_sub(&hold->count, 1);
 	if (fd >= 0) {
 		worker_admit(w, fd, waited);
 	} else {
 		count_lost(w);
 		worker_give_slot(w);
 	}
+	/* Last: who asks whether all are gone must see it as held, or as open. */
+	atomic_fetch_sub(&hold->count, 1);
 }

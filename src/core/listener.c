@@ -6,6 +6,7 @@
  */
 #include "core/listener.h"
 
+#include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -58,12 +59,27 @@ static int open_at(const struct addr *address, uint64_t keepalive_ns, int *ret_f
 	return r;
 }
 
+/* bind(2) of [::] says so where the module is missing, or IPv6 is switched off. */
+static bool means_no_ipv6(int r, const struct addr *address)
+{
+	return (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) &&
+	       address->family == AF_INET6 && addr_is_any(address);
+}
+
+static int read_address(int fd, struct addr *ret)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0)
+		return -errno;
+	return addr_from_sockaddr((struct sockaddr *)&sa, len, ret);
+}
+
 int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd,
         struct addr *ret_address, bool *ret_fallback)
 {
 	int r = open_at(address, keepalive_ns, ret_fd);
-	bool fallback = (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) &&
-	                address->family == AF_INET6 && addr_is_any(address);
+	bool fallback = means_no_ipv6(r, address);
 	if (fallback) {
 		struct addr any4 = {.family = AF_INET, .port = address->port};
 		r = open_at(&any4, keepalive_ns, ret_fd);
@@ -72,15 +88,61 @@ int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd
 		return r;
 
 	*ret_fallback = fallback;
-	struct sockaddr_storage sa;
-	socklen_t len = sizeof(sa);
-	if (getsockname(*ret_fd, (struct sockaddr *)&sa, &len) < 0)
-		r = -errno;
-	else
-		r = addr_from_sockaddr((struct sockaddr *)&sa, len, ret_address);
+	r = read_address(*ret_fd, ret_address);
 	if (r < 0)
 		*ret_fd = own_close(*ret_fd);
 	return r;
+}
+
+static int read_option(int fd, int name, int *ret)
+{
+	socklen_t len = sizeof(*ret);
+	return getsockopt(fd, SOL_SOCKET, name, ret, &len) < 0 ? -errno : 0;
+}
+
+int listener_adopt(int fd, uint64_t keepalive_ns, struct addr *ret_address)
+{
+	int protocol = 0, listens = 0;
+	int r = read_option(fd, SO_PROTOCOL, &protocol);
+	if (r == -ENOTSOCK || (r == 0 && protocol != IPPROTO_TCP))
+		return LISTENER_NOT_TCP;
+	if (r == 0)
+		r = read_option(fd, SO_ACCEPTCONN, &listens);
+	if (r == 0 && !listens)
+		return LISTENER_NOT_LISTENING;
+	if (r == 0)
+		r = read_address(fd, ret_address);
+	if (r == -EAFNOSUPPORT)
+		return LISTENER_NOT_TCP;
+	if (r == 0)
+		r = keepalive_ns > 0 ? set_keepalive(fd, keepalive_ns)
+		                     : set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
+	int flags = r == 0 ? fcntl(fd, F_GETFL) : 0;
+	if (r == 0 && (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	                      fcntl(fd, F_SETFD, FD_CLOEXEC) < 0))
+		r = -errno;
+	return r;
+}
+
+bool listener_fits(const struct addr *asked, const struct addr *bound)
+{
+	struct addr like = *asked;
+	if (like.port == 0)
+		like.port = bound->port;
+	if (addr_equal(&like, bound))
+		return true;
+	struct addr any4 = {.family = AF_INET, .port = like.port};
+	if (asked->family != AF_INET6 || !addr_is_any(asked) || !addr_equal(&any4, bound))
+		return false;
+	/* Only where [::] would fall back to it: asked of the kernel, with a port of its choice. */
+	struct addr probe = {.family = AF_INET6};
+	OWN_FD int fd = -1;
+	return means_no_ipv6(open_at(&probe, 0, &fd), &probe);
+}
+
+void listener_retire(int fd)
+{
+	(void)shutdown(fd, SHUT_RD);
 }
 
 static int read_info(int fd, struct tcp_info *ret)

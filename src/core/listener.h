@@ -20,6 +20,25 @@
 int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd,
         struct addr *ret_address, bool *ret_fallback);
 
+/* Why a socket cannot be portd's listener. */
+enum listener_refusal {
+	LISTENER_NOT_TCP = 1,  /* no socket, or not TCP over IPv4 or IPv6 */
+	LISTENER_NOT_LISTENING /* a connection, or bound only */
+};
+
+/* Makes a socket that somebody else has bound and put into the listening state into portd's
+ * listener: non-blocking, close-on-exec, keepalive as for listener_open (0: switched off). fd stays
+ * the caller's. Returns 0 with the address bound, an enum listener_refusal, or -errno. */
+int listener_adopt(int fd, uint64_t keepalive_ns, struct addr *ret_address);
+
+/* True if a listener that is bound to `bound` is what listener_open(asked) would give now: the same
+ * address; any port where 0 is asked; 0.0.0.0 for [::] where IPv6 is off. */
+bool listener_fits(const struct addr *asked, const struct addr *bound);
+
+/* Stops listening in every process that holds the socket, so that its port can be bound anew: what
+ * is queued is reset. */
+void listener_retire(int fd);
+
 /* The queue now, from the kernel, for this listener only (no privilege is needed). */
 struct listener_queue {
 	uint32_t depth;     /* TCP_INFO tcpi_unacked on a listener; ss: Recv-Q */

@@ -244,24 +244,35 @@ void port_set_draining(struct port *port, bool draining)
 	set_phase(port, draining ? PORT_DRAINING : PORT_OPEN);
 }
 
-void port_stop(struct port *port)
+void port_stop(struct port *port, bool keep_queue)
 {
 	if (port_phase(port) >= PORT_STOPPED)
 		return;
 	state_set_draining(&port->state, true, clock_now());
+	atomic_store(&port->keeps_queue, keep_queue);
 	/* First the phase: a worker whose accept4 then fails knows why. shutdown(2) ends
 	 * listening in every table at once, where close would wait for the last of them.
 	 */
 	set_phase(port, PORT_STOPPED);
-	(void)shutdown(port->listen_fd, SHUT_RD);
+	if (!keep_queue)
+		(void)shutdown(port->listen_fd, SHUT_RD);
+}
+
+int port_listener(const struct port *port)
+{
+	return port->listen_fd;
 }
 
 bool port_is_drained(const struct port *port)
 {
 	uint32_t left = atomic_load(&port->hold.count);
 	for (unsigned i = 0; i < port->n_workers; i++) {
-		left += atomic_load(&port->workers[i].conns.open);
-		left += atomic_load(&port->workers[i].conns.lingering);
+		const struct worker *w = &port->workers[i];
+		/* It may be accepting at this moment, and counts the connection afterwards. */
+		if (!atomic_load(&w->left) && !atomic_load(&w->stalled))
+			return false;
+		left += atomic_load(&w->conns.open);
+		left += atomic_load(&w->conns.lingering);
 	}
 	return left == 0;
 }

@@ -47,14 +47,19 @@ int port_reconfigure(
 /* portctl drain, drain --off. */
 void port_set_draining(struct port *port, bool draining);
 
-/* Stop: newcomers are refused by the kernel from now on, the held client is shed. */
-void port_stop(struct port *port);
-/* After port_stop: no connection is left, nor an answered one that is still being closed.
- */
+/* Stop. Newcomers are refused by the kernel from now on and the held client is shed; but where
+ * `keep_queue` is true somebody else holds the listener too: it goes on listening, what is queued
+ * waits for the next process, and the held client is served here, slot or not. */
+void port_stop(struct port *port, bool keep_queue);
+/* After port_stop: every worker that turns has left the listener for good, and no connection is
+ * left, nor an answered one that is still being closed. */
 bool port_is_drained(const struct port *port);
 /* Closes what is left (reason `drained`), ends the threads and joins them. A worker that
  * does not turn within a second is left behind. Returns how many were left behind. */
 unsigned port_finish(struct port *port);
+
+/* The listener, still the port's. */
+int port_listener(const struct port *port);
 
 /* The pulse: pokes every worker's wake-up. A worker that has not answered the last poke
  * by the next call is stalled; a stalled worker that holds the head of the queue loses

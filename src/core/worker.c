@@ -76,6 +76,7 @@ static void enter_phase(struct worker *w, enum port_phase phase)
 	case PORT_ENDED:
 		hold_quit(w);
 		worker_block(w, WORKER_BLOCK_CLOSED);
+		atomic_store(&w->left, true);
 		break;
 	}
 }

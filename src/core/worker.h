@@ -99,6 +99,7 @@ struct worker {
 	_Atomic uint32_t pulse; /* the last poke answered */
 	_Atomic bool stalled;
 	_Atomic bool paused; /* WORKER_BLOCK_PAUSE */
+	_Atomic bool left;   /* the listener, for good: it accepts nothing any more */
 	_Atomic bool ended;  /* the thread is about to return */
 	_Atomic(const struct config *) config_seen;
 	struct counters counters;
@@ -124,8 +125,9 @@ struct port {
 	_Atomic uint32_t
 	        depth_peak; /* of the backlog queue, as far as it was looked at */
 	_Atomic uint32_t pulse;
-	_Atomic int phase;      /* enum port_phase */
-	_Atomic unsigned alive; /* workers that answer */
+	_Atomic int phase;        /* enum port_phase */
+	_Atomic bool keeps_queue; /* stopped, but the listener goes on listening */
+	_Atomic unsigned alive;   /* workers that answer */
 	_Atomic(const struct config *) config;
 
 	/* The main thread's. */

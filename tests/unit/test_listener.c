@@ -4,6 +4,7 @@
  */
 #include "rig.h"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 
 int __real_socket(int domain, int type, int protocol);
@@ -310,4 +311,74 @@ Test(listener, age_knows_the_dead)
 	(void)close(fd);
 	(void)close(o.fd);
 	cr_assert_eq(listener_read_age(fd, &age), -EBADF);
+}
+
+/* Whether a listener bound to `bound` is what `asked` would give. */
+static bool fits(const char *asked, const char *bound)
+{
+	struct addr a, b;
+	cr_assert_eq(addr_parse(asked, &a), 0);
+	cr_assert_eq(addr_parse(bound, &b), 0);
+	return listener_fits(&a, &b);
+}
+
+Test(listener, fits_what_is_asked_for)
+{
+	cr_assert(fits("127.0.0.1:80", "127.0.0.1:80"));
+	cr_assert(fits("127.0.0.1:0", "127.0.0.1:8080"), "any port");
+	cr_assert_not(fits("127.0.0.1:80", "127.0.0.1:81"));
+	cr_assert_not(fits("127.0.0.1:80", "127.0.0.2:80"));
+	cr_assert_not(fits("0.0.0.0:80", "[::]:80"));
+	cr_assert_not(fits("[::1]:80", "0.0.0.0:80"));
+	if (has_ipv6())
+		cr_assert_not(fits("[::]:80", "0.0.0.0:80"), "[::] is to be had");
+	no_ipv6_socket = EAFNOSUPPORT;
+	cr_assert(fits("[::]:80", "0.0.0.0:80"), "what it falls back to");
+	cr_assert_not(fits("[::]:80", "0.0.0.0:81"));
+	cr_assert_not(fits("[::]:80", "127.0.0.1:80"));
+	no_ipv6_socket = 0;
+	no_ipv6_bind = EADDRNOTAVAIL;
+	cr_assert(fits("[::]:0", "0.0.0.0:80"));
+}
+
+Test(listener, adopts_a_listener_only)
+{
+	struct opened o = open_or_fail("127.0.0.1:0", 60 * CLOCK_SEC, 8);
+	struct addr address;
+	int pair[2], client;
+
+	cr_assert_eq(fcntl(o.fd, F_SETFL, 0), 0);
+	cr_assert_eq(fcntl(o.fd, F_SETFD, 0), 0);
+	cr_assert_eq(listener_adopt(o.fd, 0, &address), 0);
+	cr_assert(addr_equal(&address, &o.addr));
+	cr_assert_eq(option_of(o.fd, SOL_SOCKET, SO_KEEPALIVE), 0, "switched off again");
+	cr_assert(fcntl(o.fd, F_GETFL) & O_NONBLOCK);
+	cr_assert(fcntl(o.fd, F_GETFD) & FD_CLOEXEC);
+	cr_assert_eq(listener_adopt(o.fd, 12 * CLOCK_SEC, &address), 0);
+	cr_assert_eq(option_of(o.fd, IPPROTO_TCP, TCP_KEEPIDLE), 6);
+
+	cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client), 0);
+	cr_assert_eq(listener_adopt(client, 0, &address), LISTENER_NOT_LISTENING);
+	(void)own_close(client);
+	cr_assert_eq(pipe(pair), 0);
+	cr_assert_eq(listener_adopt(pair[0], 0, &address), LISTENER_NOT_TCP);
+	(void)own_close(pair[0]);
+	(void)own_close(pair[1]);
+	int udp = __real_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(listener_adopt(udp, 0, &address), LISTENER_NOT_TCP);
+	(void)own_close(udp);
+	cr_assert_eq(listener_adopt(-1, 0, &address), -EBADF);
+
+	/* Retired, its port can be bound while another descriptor still holds it. */
+	int other = dup(o.fd);
+	cr_assert_eq(listen(other, 8), 0);
+	char text[ADDR_TEXT_MAX];
+	struct opened again;
+	cr_assert_eq(try_open(addr_format(&o.addr, text), 0, &again), -EADDRINUSE);
+	listener_retire(o.fd);
+	cr_assert_eq(try_open(text, 0, &again), 0);
+	cr_assert_eq(listen(again.fd, 8), 0);
+	(void)own_close(again.fd);
+	(void)own_close(other);
+	(void)own_close(o.fd);
 }
