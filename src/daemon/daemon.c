@@ -28,6 +28,7 @@ void daemon_init(struct daemon *d)
 	*d = (struct daemon){
 	        .listen_fd = -1,
 	        .main_fd = -1,
+	        .stale_fd = -1,
 	        .notify.fd = -1,
 	        .control_gid = SOCKET_FILE_NO_GROUP,
 	        .started = clock_now(),
@@ -52,6 +53,8 @@ static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	(void)reserve_fill(&d->reserve);
 	fdtable_unlock();
 	notify_retry(&d->notify);
+	if (!d->stopping)
+		inherit_store(d);
 	status_tick(d);
 	if (d->stopping && clock_now() < d->drain_deadline)
 		(void)notify_send(&d->notify, "EXTEND_TIMEOUT_USEC=" DAEMON_EXTEND_USEC);
@@ -154,13 +157,16 @@ void daemon_stop(struct daemon *d)
 	d->stopping = true;
 	d->drain_deadline = clock_add(clock_now(), d->config.drain);
 	/* Who is told that portd is stopping finds that nothing more is accepted. */
-	port_stop(d->port);
+	port_stop(d->port, d->kept_elsewhere);
 	notify_state(&d->notify, "STOPPING=1");
 	pulse_tell_events(d);
 	tell_finish(&d->tell);
 	status_collect(d, &stats);
-	log_info("stopping: %" PRIu64 " connections are open, [timeouts] drain is %s",
-	        stats.connections, parse_format_duration(d->config.drain, limit));
+	log_info("stopping: %" PRIu64 " connections are open, [timeouts] drain is %s%s",
+	        stats.connections, parse_format_duration(d->config.drain, limit),
+	        d->kept_elsewhere
+	                ? "; the listener stays, newcomers wait for the next portd"
+	                : "");
 	status_send(d);
 
 	int r = 0;
@@ -184,7 +190,8 @@ static void daemon_finish_port(struct daemon *d)
 	struct stats s;
 
 	if (!d->stopping)
-		port_stop(d->port); /* a start that failed half-way, or the loop did */
+		port_stop(d->port,
+		        d->kept_elsewhere); /* a start that failed half-way, or the loop did */
 	unsigned left = port_finish(d->port);
 	if (left)
 		log_warning("%u of %u workers did not end and were left behind", left,
@@ -217,6 +224,7 @@ void daemon_close(struct daemon *d)
 	d->port_started = false;
 	d->port = port_destroy(d->port);
 	d->listen_fd = own_close(d->listen_fd);
+	d->stale_fd = own_close(d->stale_fd);
 	d->main_fd = own_close(d->main_fd);
 	reserve_close(&d->reserve);
 	notify_close(&d->notify);

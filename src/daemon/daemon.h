@@ -26,6 +26,7 @@
 #include "core/port.h"
 #include "core/service.h"
 #include "daemon/control.h"
+#include "daemon/inherit.h"
 #include "daemon/notify.h"
 #include "daemon/reserve.h"
 #include "daemon/socket_file.h"
@@ -57,6 +58,10 @@ struct daemon {
 	/* The port. */
 	struct addr address; /* bound */
 	int listen_fd;       /* until port_create has taken it */
+	enum listener_origin origin;
+	bool kept_elsewhere; /* the service manager holds the listener too */
+	int stale_fd; /* a listener that was kept for an address that is no longer asked for */
+	bool forget_stale; /* the manager is still to be told */
 	int main_fd;
 	struct port *port;
 	bool port_started;

@@ -20,6 +20,8 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/own.h"
+#include "base/parse.h"
+#include "net/fdpass.h"
 
 static int notify_read_address(struct notify *n, const char *name)
 {
@@ -45,12 +47,20 @@ int notify_open(struct notify *ret)
 	if (sd_watchdog_enabled(1, &usec) > 0)
 		ret->watchdog_usec = usec;
 
+	/* systemd sets it from version 254 on, portd's units for those before. */
+	const char *store = getenv("FDSTORE");
+	uint64_t places = 0;
+	ret->stores = store && parse_uint(store, &places) == 0 && places > 0;
+
 	const char *name = getenv("NOTIFY_SOCKET");
-	if (!name || !*name)
+	if (!name || !*name) {
+		ret->stores = false;
 		return 1;
+	}
 	int r = notify_read_address(ret, name);
 	/* No other thread runs yet. */
 	(void)unsetenv("NOTIFY_SOCKET"); /* NOLINT(concurrency-mt-unsafe) */
+	(void)unsetenv("FDSTORE");       /* NOLINT(concurrency-mt-unsafe) */
 	if (r < 0)
 		return r;
 	ret->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -59,12 +69,14 @@ int notify_open(struct notify *ret)
 
 int notify_send(const struct notify *n, const char *message)
 {
-	if (n->fd < 0)
-		return 0;
-	ssize_t sent =
-	        sendto(n->fd, message, strlen(message), MSG_DONTWAIT | MSG_NOSIGNAL,
-	                (const struct sockaddr *)&n->address, n->address_len);
-	return sent < 0 ? -errno : 0;
+	return notify_send_fd(n, message, -1);
+}
+
+int notify_send_fd(const struct notify *n, const char *message, int fd)
+{
+	return n->fd < 0 ? 0
+	                 : fdpass_send_to(n->fd, (const struct sockaddr *)&n->address,
+	                           n->address_len, message, strlen(message), fd);
 }
 
 void notify_state(struct notify *n, const char *message)

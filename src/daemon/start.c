@@ -258,8 +258,14 @@ static int start_listener(struct daemon *d)
 	bool fallback = false;
 	char text[ADDR_TEXT_MAX];
 
-	int r = listener_open(&d->config.address, d->config.keepalive, &d->listen_fd,
-	        &d->address, &fallback);
+	int r = inherit_listener(d);
+	if (r != 0 || d->listen_fd >= 0)
+		return r;
+	do {
+		r = listener_open(&d->config.address, d->config.keepalive, &d->listen_fd,
+		        &d->address, &fallback);
+		/* The one that is to be dropped may be what has the port. */
+	} while (r == -EADDRINUSE && inherit_retire(d) == 0);
 	if (r < 0)
 		return start_explain(&d->config.address, -r);
 	if (fallback)
@@ -341,6 +347,7 @@ int start_open_port(struct daemon *d)
 	int r = port_open(d->port);
 	if (r < 0)
 		return start_explain(&d->address, -r);
+	inherit_store(d);
 	log_info("open on %s: up to %" PRIu64 " connections, bound by %s; %" PRIu64
 	         " descriptors in %u %s, %u worker%s, service %s",
 	        addr_format(&d->address, address), d->budget.max_connections,

@@ -21,6 +21,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -71,11 +72,12 @@ class Portd(Process):
 
     overrides: -o arguments; config: the file's whole text instead of options (the harness's own
     defaults then come as -o); nofile: RLIMIT_NOFILE, soft and hard, or a pair; wrapper: a command
-    that is to execute portd in its own process (strace -D …); start=False: call start() yourself.
+    that is to execute portd in its own process (strace -D …); start=False: call start() yourself;
+    listeners: [(name, descriptor)] handed over as $LISTEN_FDS.
     """
 
     def __init__(self, options=None, *, table=None, overrides=(), config=None, nofile=None,
-                 wrapper=(), env=None, args=(), start=True):
+                 wrapper=(), env=None, args=(), start=True, listeners=()):
         self.dir = tempfile.mkdtemp(prefix="portd-", dir="/tmp")
         self.control = os.path.join(self.dir, "control.sock")
         self.config_path = os.path.join(self.dir, "portd.conf")
@@ -94,6 +96,7 @@ class Portd(Process):
         self.wrapper = list(wrapper)
         self.env = dict(env or {})
         self.args = list(args)
+        self.listeners = list(listeners)
         self.process = None
         self.crowds = []
         self.last = None  # the last figures seen
@@ -142,6 +145,11 @@ class Portd(Process):
             command += ["setpriv", "--pdeathsig", "KILL"]  # portd does not outlive its test
         if self.nofile:
             command += ["prlimit", "--nofile={}:{}".format(*self.nofile)]
+        if self.listeners:
+            # $LISTEN_PID is portd's own: only the process itself can say so, just before.
+            fds = ",".join(str(fd) for _, fd in self.listeners)
+            names = ":".join(name for name, _ in self.listeners)
+            command += [sys.executable, "-IS", os.path.join(HERE, "hand_over.py"), fds, names]
         command += self.wrapper + [PORTD, "-c", self.config_path]
         for override in self.overrides:
             command += ["-o", override]
@@ -164,7 +172,7 @@ class Portd(Process):
         with open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen(self.command(), env=self.environment(), cwd="/",
                                             stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
-                                            close_fds=True)
+                                            pass_fds=[fd for _, fd in self.listeners])
         _running.add(self.process)
         self.pid = self.process.pid
 

@@ -1,5 +1,6 @@
 """A NOTIFY_SOCKET of the tests' own: a real unix datagram socket, as systemd's is."""
 
+import os
 import re
 import socket
 import threading
@@ -17,6 +18,7 @@ class Notify:
         self.sock.bind(path)
         self.sock.settimeout(0.1)
         self.messages = []  # (time, text)
+        self.store = {}     # name: descriptors; the test closes, or takes, what is its own
         self.news = threading.Condition()
         self.closing = False
         self.thread = threading.Thread(target=self.read, daemon=True)
@@ -25,14 +27,29 @@ class Notify:
     def read(self):
         while not self.closing:
             try:
-                data = self.sock.recv(65536)
+                data, fds, _, _ = socket.recv_fds(self.sock, 65536, 16)
             except socket.timeout:
                 continue
             except OSError:
                 return
+            text = data.decode(errors="replace")
             with self.news:
-                self.messages.append((time.monotonic(), data.decode(errors="replace")))
+                self.keep(text, fds)
+                self.messages.append((time.monotonic(), text))
                 self.news.notify_all()
+
+    def keep(self, text, fds):
+        """The descriptor store, as systemd has it: FDSTORE=1, FDSTOREREMOVE=1, FDNAME=."""
+        fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        name = fields.get("FDNAME", "stored")
+        if fields.get("FDSTOREREMOVE") == "1":
+            for fd in self.store.pop(name, []):
+                os.close(fd)
+        elif fields.get("FDSTORE") == "1":
+            self.store.setdefault(name, []).extend(fds)
+            fds = []
+        for fd in fds:
+            os.close(fd)
 
     def lines(self, start=0):
         """Each line of the messages from number `start` on."""
@@ -70,3 +87,6 @@ class Notify:
         self.closing = True
         self.thread.join()
         self.sock.close()
+        for fd in sum(self.store.values(), []):
+            os.close(fd)
+        self.store = {}

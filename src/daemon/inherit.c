@@ -1,0 +1,151 @@
+/*
+ * inherit.c - the listener that outlives this process.
+ *
+ * Invariant: d->kept_elsewhere is true only while another process, the service manager, holds the
+ * listener too. Then stopping leaves its queue to the next portd.
+ *
+ * Reads next: start.c.
+ */
+#include "daemon/inherit.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/own.h"
+#include "base/parse.h"
+#include "core/listener.h"
+#include "daemon/daemon.h"
+#include "daemon/options.h"
+
+/* FDPOLL=0: it is for portd alone to judge the socket. */
+#define INHERIT_STORE  "FDSTORE=1\nFDPOLL=0\nFDNAME=" INHERIT_NAME
+#define INHERIT_FORGET "FDSTOREREMOVE=1\nFDNAME=" INHERIT_NAME
+/* Longest name of a descriptor, sd_listen_fds(3), escaped. */
+#define INHERIT_NAME_TEXT (4 * 255 + 1)
+
+/* Names come from unit files, or from whoever set the environment. */
+static const char *inherit_escape(const char *name, char buf[INHERIT_NAME_TEXT])
+{
+	return parse_format_escapes(
+	        (const uint8_t *)name, strlen(name), buf, INHERIT_NAME_TEXT);
+}
+
+static int inherit_refuse(const char *name, const char *what)
+{
+	char text[INHERIT_NAME_TEXT];
+
+	log_error("the service manager handed over '%s', which %s",
+	        inherit_escape(name, text), what);
+	return EXIT_MISCONFIG;
+}
+
+/* One that came from a socket unit, or is said to. */
+static int inherit_socket(struct daemon *d, int fd, const char *name)
+{
+	struct addr address;
+	char asked[ADDR_TEXT_MAX], got[ADDR_TEXT_MAX], text[INHERIT_NAME_TEXT];
+
+	if (d->origin == LISTENER_SOCKET)
+		return inherit_refuse(name,
+		        "is the second socket; portd holds one port: take one "
+		        "ListenStream= away, or use an instance, portd@NAME");
+	int r = listener_adopt(fd, d->config.keepalive, &address);
+	if (r == LISTENER_NOT_TCP)
+		return inherit_refuse(name,
+		        "is no TCP socket; a socket unit for portd has "
+		        "ListenStream= with a port");
+	if (r == LISTENER_NOT_LISTENING)
+		return inherit_refuse(
+		        name, "is no listener; a socket unit for portd has Accept=no");
+	if (r < 0) {
+		errno = -r;
+		log_error("cannot take over the listener '%s': %m",
+		        inherit_escape(name, text));
+		return EXIT_SYSTEM;
+	}
+	if (!listener_fits(&d->config.address, &address))
+		log_warning("[listener] address is %s, but the socket unit '%s' holds "
+		            "%s: that "
+		            "is the port",
+		        addr_format(&d->config.address, asked),
+		        inherit_escape(name, text), addr_format(&address, got));
+	d->listen_fd = fd;
+	d->address = address;
+	d->origin = LISTENER_SOCKET;
+	return 0;
+}
+
+/* One that an earlier portd has stored. Whatever is wrong with it, the configured address can be
+ * bound instead. */
+static void inherit_stored(struct daemon *d, int fd)
+{
+	struct addr address;
+	char asked[ADDR_TEXT_MAX], got[ADDR_TEXT_MAX];
+
+	int r = listener_adopt(fd, d->config.keepalive, &address);
+	if (r == 0 && d->listen_fd < 0 && listener_fits(&d->config.address, &address)) {
+		d->listen_fd = fd;
+		d->address = address;
+		d->origin = LISTENER_STORED;
+		return;
+	}
+	if (r == 0 && d->origin != LISTENER_SOCKET)
+		log_info("[listener] address is %s now: the listener on %s that was kept "
+		         "is "
+		         "dropped",
+		        addr_format(&d->config.address, asked),
+		        addr_format(&address, got));
+	(void)own_close(d->stale_fd);
+	d->stale_fd = fd;
+}
+
+int inherit_listener(struct daemon *d)
+{
+	char **names = NULL;
+	int result = 0;
+
+	/* LISTEN_PID is checked; other processes' descriptors are none of ours. */
+	int n = sd_listen_fds_with_names(1, &names);
+	if (n < 0) {
+		errno = -n;
+		log_warning("nothing is taken over: $LISTEN_FDS or $LISTEN_FDNAMES is "
+		            "wrong: %m");
+		return 0;
+	}
+	/* Sockets first: they win. */
+	for (int i = 0; i < n && result == 0; i++)
+		if (strcmp(names[i], INHERIT_NAME) != 0)
+			result = inherit_socket(d, SD_LISTEN_FDS_START + i, names[i]);
+	for (int i = 0; i < n; i++) {
+		if (strcmp(names[i], INHERIT_NAME) == 0)
+			inherit_stored(d, SD_LISTEN_FDS_START + i);
+		free(names[i]);
+	}
+	/* The array is of malloc's, as its names. */
+	free((void *)names);
+	d->kept_elsewhere = d->listen_fd >= 0;
+	d->forget_stale = d->stale_fd >= 0;
+	return result;
+}
+
+int inherit_retire(struct daemon *d)
+{
+	if (d->stale_fd < 0)
+		return 1;
+	listener_retire(d->stale_fd);
+	d->stale_fd = own_close(d->stale_fd);
+	return 0;
+}
+
+void inherit_store(struct daemon *d)
+{
+	d->stale_fd = own_close(d->stale_fd);
+	/* Before anything is stored under the same name. */
+	if (d->forget_stale && notify_send(&d->notify, INHERIT_FORGET) == 0)
+		d->forget_stale = false;
+	if (d->kept_elsewhere || d->forget_stale || !d->notify.stores)
+		return;
+	d->kept_elsewhere =
+	        notify_send_fd(&d->notify, INHERIT_STORE, port_listener(d->port)) == 0;
+}
