@@ -145,6 +145,24 @@ def test_who_is_held_is_served_before_the_end(table):
         lives.end(second)
 
 
+@for_each(table=TABLES)
+def test_who_is_being_accepted_is_served(table):
+    """portd is told to stop while accept4 has a client that nobody has counted yet."""
+    with Lives() as lives:
+        portd = lives.start({"workers.count": "1", "timeouts.drain": "20s"}, table=table, env=STORE)
+        portd.strace("-e", "trace=accept4", "-e", "inject=accept4:delay_exit=500ms:when=1",
+                     tids=portd.tids()[1:])
+        crowd = Crowd("127.0.0.1", portd.port)
+        [client] = crowd.connect(1)
+        crowd.run(slow(2), lambda: portd.ss()[0] == 0)
+        ask_to_stop(portd)
+        portd.wait_until(lambda s: s["budget"]["connections"] == 1, 2, "it is open after all")
+        crowd.ask([client])
+        client.close()
+        portd.expect_exit(0)
+        crowd.close()
+
+
 def ask_all_the_time(port, stop, served, lost):
     """A client after the other, each to get its tuple."""
     while not stop.is_set():
