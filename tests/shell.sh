@@ -6,7 +6,8 @@ set -u
 cd "$top_srcdir" || exit 1
 
 command -v shellcheck >/dev/null || tap_skip_all "shellcheck is not installed"
-scripts=$(grep -rlE '^#!/(usr/)?bin/(env )?(ba)?sh' bootstrap tests)
+scripts="$(grep -rlE '^#!/(usr/)?bin/(env )?(ba)?sh' bootstrap tests) etc/bash-completion/portctl
+etc/bash-completion/portd"
 # Not in the release tarball: it concerns the repository only.
 [ ! -e .ci/run ] || scripts="$scripts .ci/run"
 for script in $scripts tests/tap.sh; do

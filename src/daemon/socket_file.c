@@ -129,7 +129,9 @@ static int socket_file_finish(struct socket_file *file, unsigned mode, gid_t gro
 	file->dev = st.st_dev;
 	file->ino = st.st_ino;
 	file->made = true;
-	if (group != SOCKET_FILE_NO_GROUP && lchown(file->path, (uid_t)-1, group) < 0)
+	/* What is so already needs no permission: a confined unit has none. */
+	if (group != SOCKET_FILE_NO_GROUP && group != st.st_gid &&
+	        lchown(file->path, (uid_t)-1, group) < 0)
 		return -errno;
 	return chmod(file->path, (mode_t)mode) < 0 ? -errno : 0;
 }
@@ -163,9 +165,9 @@ int socket_file_open(const char *path, unsigned mode, gid_t group,
 	if (r < 0) {
 		errno = -r;
 		log_error("control socket %s: cannot set its mode and group: %m%s", path,
-		        r == -EPERM
+		        r == -EPERM || r == -EINVAL
 		                ? "; portd's user must be a member of [control] group "
-		                  "(in a unit: SupplementaryGroups=)"
+		                  "(in portd.service: Group=)"
 		                : "");
 		socket_file_remove(ret);
 		return 1;

@@ -26,6 +26,8 @@
 
 /* Above the budget's table: what libraries may open for a moment. */
 #define START_LIMIT_SLACK 16U
+/* LimitNOFILE= of portd.service. systemd clips it without a word where the machine gives less. */
+#define START_UNIT_NOFILE UINT64_C(1048576)
 
 int start_standard_fds(void)
 {
@@ -229,8 +231,7 @@ static int start_explain(const struct addr *address, int err)
 		break;
 	case EACCES:
 		log_error("cannot listen on %s: permission denied; ports below 1024 need "
-		          "root or "
-		          "CAP_NET_BIND_SERVICE, others do not",
+		          "root, or come from portd.socket, see portd(8)",
 		        text);
 		break;
 	case EADDRNOTAVAIL:
@@ -333,6 +334,20 @@ void start_check_backlog(const struct daemon *d, FILE *out)
 		        d->config.backlog, stats.backlog_effective);
 }
 
+/* Less than the unit asks for, and it matters. */
+static void start_check_nofile(const struct daemon *d)
+{
+	if (d->notify.fd < 0 || d->budget.bound_by != LIMITS_BOUND_FDS ||
+	        d->machine.nofile_hard >= START_UNIT_NOFILE)
+		return;
+	log_info("RLIMIT_NOFILE is %" PRIu64
+	         ", where the unit asks for LimitNOFILE=%" PRIu64
+	         ": the machine, the manager's own limit or a drop-in keeps it low, and "
+	         "it "
+	         "bounds the connections",
+	        d->machine.nofile_hard, START_UNIT_NOFILE);
+}
+
 static void start_log_backlog(const char *line, void *arg)
 {
 	start_log_warning(line + strlen("warning: "), arg);
@@ -354,6 +369,7 @@ int start_open_port(struct daemon *d)
 	        limits_bound_name(d->budget.bound_by), d->budget.fds, d->budget.tables,
 	        d->budget.tables == 1 ? "table" : "tables", d->budget.workers,
 	        d->budget.workers == 1 ? "" : "s", d->service->name);
+	start_check_nofile(d);
 	OWN_FILE FILE *warnings = open_memstream(&text, &len);
 	if (!warnings)
 		return start_no_memory();
