@@ -80,6 +80,41 @@ tap_empty "portctl(1) has every counter under both names" "$(differences \
 		/^\.Pq Cm portd_[a-z_]*_total$/ && path ~ /^(accept|traffic)\./ { print path, $3 }' \
 		"$man/portctl.1" | sort)")"
 
+# The journal's records: "word level id fields" of each, in the table's order.
+common='PORTD_STATE PORTD_CONNECTIONS PORTD_CONNECTIONS_MAX'
+catalog=$top_srcdir/systemd/portd.catalog
+records=$(def_rows ../daemon/journal.def | awk -F '|' '{
+	gsub(/ +/, " ", $5)
+	print $2, tolower($4), $3, $5 }')
+tap_empty "portd(8) has every record of the journal with its id and fields" \
+	"$(differences "$records" "$(awk '
+		/^\.S[hs]/ { inside = $0 == ".Ss Events" }
+		!inside { next }
+		/^\.It Cm / { head = $3 " " $5 }
+		/^\.Va MESSAGE_ID / { head = head " " $NF }
+		/^\.Va (PORTD_|ERRNO)/ {
+			gsub(/^\.Va | \.$/, "")
+			gsub(/ , /, " ")
+			print head, $0 }' "$man/portd.8")")"
+tap_empty "portd(8) explains every field of these records" \
+	"$(differences "$(echo "$common" "$records" | grep -oE '(PORTD_[A-Z_]+|\bERRNO)' | sort -u)" \
+		"$(awk '
+			/^\.S[hs]/ { inside = $0 == ".Ss Fields" }
+			inside && /^\.It Va / { print $3 }' "$man/portd.8" | sort)")"
+tap_empty "the catalog has every id, in the table's order" \
+	"$(differences "$(echo "$records" | cut -d ' ' -f 3)" "$(sed -n -e 's/^-- //p' "$catalog")")"
+tap_empty "each text of the catalog has a head and a body, and names fields of its record only" \
+	"$(echo "$records" | while read -r word _ id fields; do
+		awk -v id="-- $id" '/^-- / { inside = $0 == id; next } inside' "$catalog" >"$dir/entry"
+		for head in Subject Defined-By Support Documentation; do
+			grep -q "^$head: ." "$dir/entry" || echo "$word: no $head"
+		done
+		sed -e '1,/^$/d' "$dir/entry" | grep -q . || echo "$word: no body"
+		grep -oE '@[A-Z_]+@' "$dir/entry" | tr -d @ | sort -u | while read -r name; do
+			echo "$common $fields" | grep -qw "$name" || echo "$word has no $name"
+		done
+	done)"
+
 # What the programs themselves say that they take.
 for page in portd.8 portctl.1; do
 	program=$PORTD

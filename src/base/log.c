@@ -1,22 +1,38 @@
 /*
- * log.c - words for people, on stderr.
+ * log.c - words for people on stderr, records for the journal.
  *
- * Invariants: no line waits for its reader, and none is longer than PIPE_BUF, so that a
- * pipe which says that it is writable takes it whole; nothing but printable ASCII goes
- * out, so that no client can forge a line or talk to a terminal; errno is left alone.
+ * Invariants: nothing waits for its reader but log_error_patiently; no line is longer than
+ * PIPE_BUF, so that a pipe which says that it is writable takes it whole; nothing but
+ * printable ASCII goes out, so that no client can forge a line or a field, or talk to a
+ * terminal; errno is left alone.
  *
  * A stderr that may be shared with other processes must not be made non-blocking, so a
  * pipe is asked with poll(2) first and a socket (the journal's) is written with
  * MSG_DONTWAIT.
+ *
+ * Records speak the journal's native protocol over a socket of our own, not through
+ * sd_journal_sendv(3): its socket blocks. With nobody reading, the 12th call waited for
+ * ever (the 514th where net.unix.max_dgram_qlen is 512), and the watchdog would end a
+ * portd that serves; besides, its first call opens a descriptor, which at EMFILE fails.
+ * The address is named with every record, so that a journal that comes back is heard again.
+ *
+ * Each way stands in for the other: a record that the journal does not take goes to the
+ * stream as a line without its fields, and once the stream is gone for good (the journal
+ * was stopped, not restarted) lines go the records' way. Not while it is merely full, for
+ * few datagrams fit, and those are for records.
+ *
+ * What only lines are for: words of a process that ends at once. The journal asks the
+ * kernel who sent a datagram, and about one that has ended the kernel may no longer say
+ * which unit it was; of a stream it has known that from the start.
  *
  * Reads next: ../net/addr.c.
  */
 #include "base/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,24 +40,36 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-#define LOG_TEXT_MAX 2048
+#include "base/own.h"
+
+#define LOG_TEXT_MAX    2048
+#define LOG_PATIENCE_MS 5000
 
 static struct {
 	enum log_level level;
 	bool journal;
+	bool impatient; /* a patient line has waited in vain */
+	int fd;         /* for records; -1: there is none */
 	unsigned long lost;
-} log_state = {.level = LOG_LEVEL_INFO};
+} log_state = {.level = LOG_LEVEL_INFO, .fd = -1};
 
 static const struct {
 	const char *name;
-	const char *prefix; /* sd-daemon(3) */
+	const char *priority; /* syslog(3) */
 } log_levels[] = {
-        [LOG_LEVEL_ERROR] = {"error", "<3>"},
-        [LOG_LEVEL_WARNING] = {"warning", "<4>"},
-        [LOG_LEVEL_INFO] = {"info", "<6>"},
-        [LOG_LEVEL_DEBUG] = {"debug", "<7>"},
+        [LOG_LEVEL_ERROR] = {"error", "3"},
+        [LOG_LEVEL_WARNING] = {"warning", "4"},
+        [LOG_LEVEL_INFO] = {"info", "6"},
+        [LOG_LEVEL_DEBUG] = {"debug", "7"},
+};
+
+static const struct sockaddr_un journal_address = {
+        .sun_family = AF_UNIX,
+        .sun_path = "/run/systemd/journal/socket",
 };
 
 const char *log_level_name(enum log_level level)
@@ -61,14 +89,53 @@ void log_open(void)
 	struct stat st;
 
 	log_state.journal = false;
+	log_state.fd = own_close(log_state.fd);
 	if (!stream || fstat(STDERR_FILENO, &st) < 0)
 		return;
 	(void)snprintf(own, sizeof(own), "%llu:%llu", (unsigned long long)st.st_dev,
 	        (unsigned long long)st.st_ino);
 	log_state.journal = strcmp(stream, own) == 0;
+	/* Without it, records are lines. */
+	if (log_state.journal)
+		log_state.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-/* Returns 0, or -EAGAIN if stderr takes nothing now, or is gone. */
+unsigned log_fds(void)
+{
+	return log_state.fd >= 0;
+}
+
+/* Writes text as printable ASCII, a NUL at its end; what does not fit makes it end in
+ * "...". size is at least 4. Returns the length. */
+static size_t escape(char *buf, size_t size, const char *text)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t len = 0, fits = 0; /* fits: with "..." after it */
+
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+		bool plain = c >= 32 && c <= 126;
+
+		if (len + (plain ? 1 : 4) >= size) {
+			memcpy(buf + fits, "...", 4);
+			return fits + 3;
+		}
+		if (plain) {
+			buf[len++] = *text;
+		} else {
+			buf[len++] = '\\';
+			buf[len++] = 'x';
+			buf[len++] = hex[c >> 4];
+			buf[len++] = hex[c & 15];
+		}
+		if (len + 4 <= size)
+			fits = len;
+	}
+	buf[len] = '\0';
+	return len;
+}
+
+/* Returns 0, -EAGAIN if stderr takes nothing now, or another -errno if it is gone. */
 static int line_write(const char *line, size_t len)
 {
 	ssize_t n = send(STDERR_FILENO, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -76,82 +143,170 @@ static int line_write(const char *line, size_t len)
 	if (n < 0 && errno == ENOTSOCK) {
 		struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-		/* POLLERR: no reader is left, and a write would raise SIGPIPE. */
-		if (poll(&p, 1, 0) != 1 || p.revents != POLLOUT)
+		if (poll(&p, 1, 0) != 1)
 			return -EAGAIN;
+		/* POLLERR: no reader is left, and a write would raise SIGPIPE. */
+		if (p.revents != POLLOUT)
+			return -EPIPE;
 		n = write(STDERR_FILENO, line, len);
 	}
+	if (n < 0)
+		return -errno;
 	return n == (ssize_t)len ? 0 : -EAGAIN;
 }
 
+/* text is escaped already. Returns as line_write. */
 static int line_send(enum log_level level, const char *text)
 {
-	static const char hex[] = "0123456789abcdef";
 	char line[PIPE_BUF];
-	size_t len;
+	int len;
 
 	if (log_state.journal)
-		len = (size_t)snprintf(
-		        line, sizeof(line), "%s", log_levels[level].prefix);
+		len = snprintf(
+		        line, sizeof(line), "<%s>%s\n", log_levels[level].priority, text);
 	else
-		len = (size_t)snprintf(
-		        line, sizeof(line), "portd: %s: ", log_levels[level].name);
-	for (const char *p = text; *p && len < sizeof(line) - 5; p++) {
-		unsigned char c = (unsigned char)*p;
-
-		if (c >= 32 && c <= 126) {
-			line[len++] = *p;
-			continue;
-		}
-		line[len++] = '\\';
-		line[len++] = 'x';
-		line[len++] = hex[c >> 4];
-		line[len++] = hex[c & 15];
-	}
-	line[len++] = '\n';
-	return line_write(line, len);
+		len = snprintf(line, sizeof(line), "portd: %s: %s\n",
+		        log_levels[level].name, text);
+	return line_write(line, (size_t)len);
 }
 
-__attribute__((format(printf, 2, 0))) static void log_line(
-        enum log_level level, const char *format, va_list args)
+/* What is sent beside the words. */
+struct record {
+	const char *id; /* NULL: a line that goes the records' way */
+	const struct log_field *field;
+	size_t n;
+};
+
+/* Returns the length; at most size. */
+static size_t fields_render(char *buf, size_t size, const struct record *r)
+{
+	char value[LOG_VALUE_MAX + 1];
+	size_t len = 0;
+
+	for (size_t i = 0; i < r->n; i++) {
+		const struct log_field *f = &r->field[i];
+		if (f->text)
+			(void)escape(value, sizeof(value), f->text);
+		else
+			(void)snprintf(value, sizeof(value), "%" PRIu64, f->number);
+		int n = snprintf(buf + len, size - len, "%s=%s\n", f->name, value);
+		if (n > 0 && (size_t)n < size - len)
+			len += (size_t)n;
+	}
+	return len;
+}
+
+/* text is escaped already. Returns 0 or -errno. */
+static int record_send(enum log_level level, const struct record *r, const char *text)
+{
+	char head[128], fields[LOG_FIELDS_MAX];
+
+	if (log_state.fd < 0)
+		return -ENOTCONN;
+	/* 3: daemon, as systemd has it for the lines of a unit. */
+	int len = snprintf(head, sizeof(head),
+	        "%s%s%sPRIORITY=%s\nSYSLOG_FACILITY=3\nSYSLOG_IDENTIFIER=portd\nMESSAGE=",
+	        r->id ? "MESSAGE_ID=" : "", r->id ? r->id : "", r->id ? "\n" : "",
+	        log_levels[level].priority);
+	struct iovec part[] = {
+	        {.iov_base = fields, .iov_len = fields_render(fields, sizeof(fields), r)},
+	        {.iov_base = head, .iov_len = (size_t)len},
+	        /* sendmsg(2) changes none of what it is given. */
+	        {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)},
+	        {.iov_base = (void *)(uintptr_t) "\n", .iov_len = 1},
+	};
+	const struct msghdr message = {
+	        .msg_name = (void *)(uintptr_t)&journal_address,
+	        .msg_namelen = sizeof(journal_address),
+	        .msg_iov = part,
+	        .msg_iovlen = ARRAY_SIZE(part),
+	};
+	ssize_t n = sendmsg(log_state.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	return n < 0 ? -errno : 0;
+}
+
+/* Returns 0, or -errno if nobody takes it now. */
+static int log_send(enum log_level level, const struct record *record, const char *text)
+{
+	char plain[PIPE_BUF - 64];
+	int r;
+
+	(void)escape(plain, sizeof(plain), text);
+	if (record && record_send(level, record, plain) == 0)
+		return 0;
+	r = line_send(level, plain);
+	if (r == 0 || r == -EAGAIN || record)
+		return r;
+	return record_send(level, &(const struct record){.id = NULL}, plain);
+}
+
+static int log_send_patiently(enum log_level level, const char *text)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+	int r = log_send(level, NULL, text);
+
+	if (r != -EAGAIN || log_state.impatient)
+		return r;
+	(void)poll(&p, 1, LOG_PATIENCE_MS);
+	r = log_send(level, NULL, text);
+	log_state.impatient = r < 0;
+	return r;
+}
+
+void log_flush(void)
+{
+	int saved = errno;
+	char text[64];
+
+	if (log_state.lost == 0)
+		return;
+	(void)snprintf(text, sizeof(text), "%lu log lines were lost: nobody read them",
+	        log_state.lost);
+	if (log_send(LOG_LEVEL_WARNING, NULL, text) == 0)
+		log_state.lost = 0;
+	errno = saved;
+}
+
+__attribute__((format(printf, 4, 0))) static void log_any(enum log_level level,
+        const struct record *record, bool patiently, const char *format, va_list args)
 {
 	int saved = errno;
 	char text[LOG_TEXT_MAX];
-	int len;
 
 	if (level > log_state.level)
 		return;
-	if (log_state.lost > 0) {
-		(void)snprintf(text, sizeof(text),
-		        "%lu log lines were lost: stderr was full", log_state.lost);
-		if (line_send(LOG_LEVEL_WARNING, text) < 0) {
-			log_state.lost++;
-			errno = saved;
-			return;
-		}
-		log_state.lost = 0;
-	}
-	errno = saved;
-	len = vsnprintf(text, sizeof(text), format, args);
-	if (len < 0)
+	log_flush();
+	int r = vsnprintf(text, sizeof(text), format, args);
+	if (r < 0)
 		(void)snprintf(text, sizeof(text), "%s", format);
-	else if ((size_t)len >= sizeof(text))
+	else if ((size_t)r >= sizeof(text))
 		memcpy(text + sizeof(text) - 4, "...", 4);
-	if (line_send(level, text) < 0)
+	r = patiently ? log_send_patiently(level, text) : log_send(level, record, text);
+	if (r < 0)
 		log_state.lost++;
 	errno = saved;
 }
 
-#define LOG_FUNCTION(name, level) \
+#define LOG_FUNCTION(name, level, patiently) \
 	void name(const char *format, ...) \
 	{ \
 		va_list args; \
 		va_start(args, format); \
-		log_line(level, format, args); \
+		log_any(level, NULL, patiently, format, args); \
 		va_end(args); \
 	}
 
-LOG_FUNCTION(log_error, LOG_LEVEL_ERROR)
-LOG_FUNCTION(log_warning, LOG_LEVEL_WARNING)
-LOG_FUNCTION(log_info, LOG_LEVEL_INFO)
-LOG_FUNCTION(log_debug, LOG_LEVEL_DEBUG)
+LOG_FUNCTION(log_error, LOG_LEVEL_ERROR, false)
+LOG_FUNCTION(log_error_patiently, LOG_LEVEL_ERROR, true)
+LOG_FUNCTION(log_warning, LOG_LEVEL_WARNING, false)
+LOG_FUNCTION(log_info, LOG_LEVEL_INFO, false)
+LOG_FUNCTION(log_debug, LOG_LEVEL_DEBUG, false)
+
+void log_record(enum log_level level, const char *id, const struct log_field *field,
+        size_t n, const char *format, va_list args)
+{
+	const struct record record = {.id = id, .field = field, .n = n};
+
+	log_any(level, &record, false, format, args);
+}

@@ -146,9 +146,6 @@ int daemon_run(struct daemon *d)
 
 void daemon_stop(struct daemon *d)
 {
-	char limit[PARSE_DURATION_TEXT_MAX];
-	struct stats stats;
-
 	if (d->stopping) {
 		log_info("stopping at once: asked again");
 		(void)sd_event_exit(d->event, 0);
@@ -161,12 +158,7 @@ void daemon_stop(struct daemon *d)
 	notify_state(&d->notify, "STOPPING=1");
 	pulse_tell_events(d);
 	tell_finish(&d->tell);
-	status_collect(d, &stats);
-	log_info("stopping: %" PRIu64 " connections are open, [timeouts] drain is %s%s",
-	        stats.connections, parse_format_duration(d->config.drain, limit),
-	        d->kept_elsewhere
-	                ? "; the listener stays, newcomers wait for the next portd"
-	                : "");
+	journal_tell_stopping(d);
 	status_send(d);
 
 	int r = 0;
@@ -187,8 +179,6 @@ void daemon_stop(struct daemon *d)
 /* Ends the workers and says what they have done. */
 static void daemon_finish_port(struct daemon *d)
 {
-	struct stats s;
-
 	if (!d->stopping)
 		port_stop(d->port,
 		        d->kept_elsewhere); /* a start that failed half-way, or the loop did */
@@ -198,14 +188,8 @@ static void daemon_finish_port(struct daemon *d)
 		        d->budget.workers);
 	pulse_tell_events(d);
 	tell_finish(&d->tell);
-	status_collect(d, &s);
 	if (d->stopping)
-		log_info("stopped after %" PRIu64 " s: %" PRIu64 " accepted, %" PRIu64
-		         " shed, %" PRIu64 " closed, %" PRIu64
-		         " of them at the end of the drain",
-		        (clock_now() - d->started) / CLOCK_SEC,
-		        s.total.counter[COUNTER_ACCEPTED], counts_total_shed(&s.total),
-		        counts_total_closed(&s.total), s.total.closed[CLOSE_DRAINED]);
+		journal_tell_stopped(d);
 	/* A worker that was left behind may still look at what the port holds. */
 	if (left)
 		d->port = NULL;

@@ -32,6 +32,46 @@ uint64_t pulse_tick(const struct daemon *d)
 	return DAEMON_TICK_NS;
 }
 
+/* About worker `id`, while so many are stalled. */
+static struct journal_record pulse_record(
+        struct daemon *d, enum journal_event event, unsigned id, unsigned stalled)
+{
+	struct stats s;
+
+	status_collect(d, &s);
+	struct journal_record r = journal_record(event, &s);
+	journal_add_number(&r, "PORTD_WORKER", id);
+	journal_add_number(&r, "PORTD_STALLED", stalled);
+	journal_add_number(&r, "PORTD_WORKERS", d->budget.workers);
+	return r;
+}
+
+static void pulse_tell_stalled(
+        struct daemon *d, unsigned stalled, unsigned first, uint64_t now)
+{
+	struct journal_record r = pulse_record(d, JOURNAL_STALLED, first, stalled);
+
+	tell(&d->tell, TELL_STALLED, now, &r,
+	        "worker %u has stalled: its loop does not turn; %u of %u workers stalled",
+	        first, stalled, d->budget.workers);
+}
+
+static void pulse_tell_turns(
+        struct daemon *d, unsigned stalled, unsigned first, uint64_t now)
+{
+	/* Which one it is that turns again is known only if it was the first. */
+	unsigned id = stalled ? first : d->first_stalled;
+	struct journal_record r = pulse_record(d, JOURNAL_TURNS_AGAIN, id, stalled);
+
+	if (stalled)
+		tell(&d->tell, TELL_TURNS_AGAIN, now, &r,
+		        "%u of %u workers still stalled, the first: %u", stalled,
+		        d->budget.workers, first);
+	else
+		tell(&d->tell, TELL_TURNS_AGAIN, now, &r,
+		        "worker %u turns again; none is stalled", id);
+}
+
 /* Pokes the workers, and tells of those that have not answered the poke before. */
 static void pulse_poke(struct daemon *d, uint64_t now)
 {
@@ -39,17 +79,9 @@ static void pulse_poke(struct daemon *d, uint64_t now)
 
 	d->pulsed = now;
 	if (stalled > d->stalled || (stalled && first != d->first_stalled))
-		tell(&d->tell, TELL_STALLED, now,
-		        "worker %u has stalled: its loop does not turn; %u of %u workers "
-		        "stalled",
-		        first, stalled, d->budget.workers);
-	else if (!stalled && d->stalled)
-		tell(&d->tell, TELL_TURNS_AGAIN, now,
-		        "worker %u turns again; none is stalled", d->first_stalled);
+		pulse_tell_stalled(d, stalled, first, now);
 	else if (stalled < d->stalled)
-		tell(&d->tell, TELL_TURNS_AGAIN, now,
-		        "%u of %u workers still stalled, the first: %u", stalled,
-		        d->budget.workers, first);
+		pulse_tell_turns(d, stalled, first, now);
 	d->stalled = stalled;
 	d->first_stalled = first;
 }
@@ -72,44 +104,58 @@ void pulse_check(struct daemon *d)
 	}
 }
 
-/* What becomes of clients that find no place, for the end of a sentence. */
-static const char *pulse_outlook(const struct daemon *d, char *buf, size_t size)
+/* What began a spell, as PORTD_REASON=. */
+static const char *pulse_cause_name(enum state_cause cause)
 {
-	static const char *const answers[] = {
-	        [CONFIG_ANSWER_RESET] = "reset",
-	        [CONFIG_ANSWER_CLOSE] = "close",
-	        [CONFIG_ANSWER_MESSAGE] = "message",
-	};
-	char after[PARSE_DURATION_TEXT_MAX];
-	const char *answer = answers[d->config.answer];
+	return cause == STATE_CAUSE_FDS ? "fds" : "slots";
+}
 
-	if (d->config.queue_timeout == CLOCK_INFINITY)
-		(void)snprintf(buf, size, "clients wait until there is room");
-	else if (d->config.queue_timeout == 0)
-		(void)snprintf(
-		        buf, size, "newcomers are answered at once with %s", answer);
-	else
-		(void)snprintf(buf, size, "waiting clients are answered after %s with %s",
-		        parse_format_duration(d->config.queue_timeout, after), answer);
-	return buf;
+static void pulse_add_errors(struct journal_record *r, const struct counts *c)
+{
+	journal_add_number(r, "PORTD_EMFILE", c->accept_error[ACCEPT_ERROR_EMFILE]);
+	journal_add_number(r, "PORTD_ENFILE", c->accept_error[ACCEPT_ERROR_ENFILE]);
+	journal_add_number(r, "PORTD_ENOBUFS", c->accept_error[ACCEPT_ERROR_ENOBUFS]);
+	journal_add_number(r, "PORTD_ENOMEM", c->accept_error[ACCEPT_ERROR_ENOMEM]);
 }
 
 static void pulse_tell_full(struct daemon *d, const struct event *event, uint64_t now)
 {
-	char cause[96] = "no slot left", outlook[128];
+	bool no_fds = event->spell.cause == STATE_CAUSE_FDS;
+	char why[STATUS_WHY_MAX];
 	struct stats s;
 
 	status_collect(d, &s);
-	if (event->spell.cause == STATE_CAUSE_FDS)
-		(void)snprintf(cause, sizeof(cause),
-		        "out of descriptors (EMFILE %" PRIu64 ", ENFILE %" PRIu64 ")",
-		        s.total.accept_error[ACCEPT_ERROR_EMFILE],
-		        s.total.accept_error[ACCEPT_ERROR_ENFILE]);
-	tell(&d->tell, TELL_FULL, now,
+	struct journal_record r =
+	        journal_record(no_fds ? JOURNAL_NO_FDS : JOURNAL_FULL, &s);
+	journal_add_text(&r, "PORTD_REASON", pulse_cause_name(event->spell.cause));
+	if (!no_fds)
+		journal_add_text(
+		        &r, "PORTD_BOUND_BY", limits_bound_name(s.budget.bound_by));
+	journal_add_number(&r, "PORTD_QUEUE_DEPTH", event->spell.depth_began);
+	journal_add_number(&r, "PORTD_QUEUE_MAX", s.backlog_effective);
+	if (no_fds)
+		pulse_add_errors(&r, &s.total);
+	tell(&d->tell, no_fds ? TELL_NO_FDS : TELL_FULL, now, &r,
 	        "full: %" PRIu64 " of %" PRIu64 " connections, queue %" PRIu64 "/%" PRIu64
-	        ", %s; %s",
+	        ", %s",
 	        s.connections, s.budget.max_connections, event->spell.depth_began,
-	        s.backlog_effective, cause, pulse_outlook(d, outlook, sizeof(outlook)));
+	        s.backlog_effective, status_why(d, &s, event->spell.cause, why));
+}
+
+/* The figures of d->spells. */
+static struct journal_record pulse_record_not_full(
+        struct daemon *d, const struct state_spell *spell)
+{
+	struct stats s;
+
+	status_collect(d, &s);
+	struct journal_record r = journal_record(JOURNAL_NOT_FULL, &s);
+	journal_add_text(&r, "PORTD_REASON", pulse_cause_name(spell->cause));
+	journal_add_number(&r, "PORTD_LASTED_USEC", d->spells.lasted / CLOCK_USEC);
+	journal_add_number(&r, "PORTD_SHED", d->spells.shed);
+	journal_add_number(&r, "PORTD_QUEUE_PEAK", d->spells.depth_peak);
+	journal_add_number(&r, "PORTD_SPELLS", d->spells.n);
+	return r;
 }
 
 /* Where spells follow each other fast, one line sums up those since the line before. */
@@ -129,21 +175,37 @@ static void pulse_tell_not_full(
 		sum->depth_peak = spell->depth_peak;
 	uint64_t ms = (sum->lasted + CLOCK_MSEC - 1) / CLOCK_MSEC * CLOCK_MSEC;
 	(void)parse_format_duration(ms, lasted);
+	struct journal_record r = pulse_record_not_full(d, spell);
 	if (sum->n == 1)
-		tell(&d->tell, TELL_NOT_FULL, now,
+		tell(&d->tell, TELL_NOT_FULL, now, &r,
 		        "no longer full after %s: %" PRIu64 " shed, queue peak %" PRIu64,
 		        lasted, sum->shed, sum->depth_peak);
 	else
-		tell(&d->tell, TELL_NOT_FULL, now,
+		tell(&d->tell, TELL_NOT_FULL, now, &r,
 		        "no longer full: %" PRIu64 " spells, %s in all, %" PRIu64
 		        " shed, queue peak %" PRIu64,
 		        sum->n, lasted, sum->shed, sum->depth_peak);
 }
 
-static void pulse_tell_event(struct daemon *d, const struct event *event, uint64_t now)
+static void pulse_tell_accept_error(
+        struct daemon *d, const struct event *event, uint64_t now)
 {
 	const char *error = strerrordesc_np(event->err);
+	const char *name = strerrorname_np(event->err);
+	struct stats s;
 
+	status_collect(d, &s);
+	struct journal_record r = journal_record(JOURNAL_ACCEPT_ERROR, &s);
+	journal_add_number(&r, "PORTD_WORKER", event->worker);
+	journal_add_text(&r, "PORTD_REASON", name ? name : "unknown");
+	journal_add_number(&r, "ERRNO", (uint64_t)event->err);
+	tell(&d->tell, TELL_ACCEPT_ERROR, now, &r,
+	        "worker %u cannot accept: %s (errno %d); it pauses and tries again",
+	        event->worker, error ? error : "unknown error", event->err);
+}
+
+static void pulse_tell_event(struct daemon *d, const struct event *event, uint64_t now)
+{
 	switch (event->kind) {
 	case EVENT_FULL:
 		pulse_tell_full(d, event, now);
@@ -152,10 +214,7 @@ static void pulse_tell_event(struct daemon *d, const struct event *event, uint64
 		pulse_tell_not_full(d, &event->spell, now);
 		break;
 	case EVENT_ACCEPT_ERROR:
-		tell(&d->tell, TELL_ACCEPT_ERROR, now,
-		        "worker %u cannot accept: %s (errno %d); it pauses and tries "
-		        "again",
-		        event->worker, error ? error : "unknown error", event->err);
+		pulse_tell_accept_error(d, event, now);
 		break;
 	case EVENT_KIND_COUNT:
 		break;
@@ -170,7 +229,7 @@ void pulse_tell_events(struct daemon *d)
 	while (port_next_event(d->port, &event, &lost))
 		pulse_tell_event(d, &event, now);
 	if (lost != d->events_lost)
-		tell(&d->tell, TELL_LOST, now,
+		tell(&d->tell, TELL_LOST, now, NULL,
 		        "%" PRIu64 " reports of workers did not fit and are lost",
 		        lost - d->events_lost);
 	d->events_lost = lost;

@@ -132,26 +132,69 @@ static void reload_log_note(const char *line, void *arg)
 		log_warning("%s", strncmp(line, "note: ", 6) == 0 ? line + 6 : line);
 }
 
+static const char reload_kept[] = "configuration rejected, the old one stays in force";
+
+static struct journal_record reload_record(
+        const struct daemon *d, enum journal_event event, const struct stats *s)
+{
+	struct journal_record r = journal_record(event, s);
+
+	journal_add_text(
+	        &r, "PORTD_FILE", d->source.file ? d->source.file : CONFIG_DEFAULT_FILE);
+	return r;
+}
+
+static void reload_count(const char *line, void *arg)
+{
+	uint64_t *n = arg;
+
+	(void)line;
+	(*n)++;
+}
+
+static void reload_tell_rejected(struct daemon *d, const char *errors)
+{
+	uint64_t mistakes = 0;
+	struct stats s;
+
+	status_collect(d, &s);
+	reload_remember(d, errors);
+	start_each_line(errors, reload_count, &mistakes);
+	struct journal_record r = reload_record(d, JOURNAL_REJECTED, &s);
+	journal_add_text(&r, "PORTD_REASON", d->reload_error);
+	journal_add_number(&r, "PORTD_MISTAKES", mistakes);
+	journal_send(&r, "%s", reload_kept);
+	start_each_line(errors, reload_log_error, NULL);
+}
+
+static void reload_tell_fine(struct daemon *d, const char *notes)
+{
+	const char *bound = limits_bound_name(d->budget.bound_by);
+	struct stats s;
+
+	status_collect(d, &s);
+	struct journal_record r = reload_record(d, JOURNAL_RELOADED, &s);
+	journal_add_text(&r, "PORTD_BOUND_BY", bound);
+	journal_send(&r, "reloaded: up to %" PRIu64 " connections, bound by %s",
+	        d->budget.max_connections, bound);
+	start_each_line(notes, reload_log_note, NULL);
+	d->reload_error[0] = '\0';
+}
+
 static void reload_tell(
         struct daemon *d, bool rejected, const struct report *report, FILE *answer)
 {
-	static const char kept[] = "configuration rejected, the old one stays in force";
+	const char *errors =
+	        report->errors && *report->errors ? report->errors : "out of memory\n";
 
-	if (rejected) {
-		log_error("%s", kept);
-		start_each_line(report->errors, reload_log_error, NULL);
-		reload_remember(d, report->errors ? report->errors : "out of memory");
-	} else {
-		log_info("reloaded: up to %" PRIu64 " connections, bound by %s",
-		        d->budget.max_connections, limits_bound_name(d->budget.bound_by));
-		start_each_line(report->notes, reload_log_note, NULL);
-		d->reload_error[0] = '\0';
-	}
+	if (rejected)
+		reload_tell_rejected(d, errors);
+	else
+		reload_tell_fine(d, report->notes);
 	if (!answer)
 		return;
 	if (rejected)
-		(void)fprintf(answer, "error: %s\n%s", kept,
-		        report->errors ? report->errors : "out of memory\n");
+		(void)fprintf(answer, "error: %s\n%s", reload_kept, errors);
 	else
 		(void)fprintf(answer, "reloaded\n%s", report->notes ? report->notes : "");
 }

@@ -65,11 +65,10 @@ static void start_log_warning(const char *line, void *arg)
 	log_warning("%s", line);
 }
 
-/* Straight to stderr, waiting for it where it is slow: of these no line may be lost. */
-static void start_print_mistake(const char *line, void *arg)
+static void start_log_mistake(const char *line, void *arg)
 {
 	(void)arg;
-	(void)fprintf(stderr, "portd: error: %s\n", line);
+	log_error_patiently("%s", line);
 }
 
 static int start_no_memory(void)
@@ -125,7 +124,7 @@ int start_load(struct daemon *d, const struct options *options,
 		return start_no_memory();
 	int r = config_load(&d->source, &d->config, errors);
 	own_fclose_p(&errors);
-	start_each_line(text, start_print_mistake, NULL);
+	start_each_line(text, start_log_mistake, NULL);
 	if (r < 0)
 		return start_no_memory();
 	if (r > 0)
@@ -151,7 +150,7 @@ int start_compute(struct daemon *d)
 	own_fclose_p(&errors);
 	own_fclose_p(&warnings);
 	start_each_line(warning_text, start_log_warning, NULL);
-	start_each_line(error_text, start_print_mistake, NULL);
+	start_each_line(error_text, start_log_mistake, NULL);
 	if (r >= 0)
 		return r ? EXIT_MISCONFIG : 0;
 	errno = -r;
@@ -357,18 +356,12 @@ int start_open_port(struct daemon *d)
 {
 	OWN_MEM char *text = NULL;
 	size_t len = 0;
-	char address[ADDR_TEXT_MAX];
 
 	int r = port_open(d->port);
 	if (r < 0)
 		return start_explain(&d->address, -r);
 	inherit_store(d);
-	log_info("open on %s: up to %" PRIu64 " connections, bound by %s; %" PRIu64
-	         " descriptors in %u %s, %u worker%s, service %s",
-	        addr_format(&d->address, address), d->budget.max_connections,
-	        limits_bound_name(d->budget.bound_by), d->budget.fds, d->budget.tables,
-	        d->budget.tables == 1 ? "table" : "tables", d->budget.workers,
-	        d->budget.workers == 1 ? "" : "s", d->service->name);
+	journal_tell_open(d);
 	start_check_nofile(d);
 	OWN_FILE FILE *warnings = open_memstream(&text, &len);
 	if (!warnings)

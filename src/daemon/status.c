@@ -8,10 +8,13 @@
  */
 #include "daemon/status.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/own.h"
+#include "base/parse.h"
 #include "daemon/daemon.h"
 #include "daemon/options.h"
 
@@ -26,7 +29,7 @@
 void status_collect(struct daemon *d, struct stats *ret)
 {
 	unsigned fds = STATUS_FDS_LOOP + control_fds(d->control) + (d->notify.fd >= 0) +
-	               reserve_available(&d->reserve);
+	               log_fds() + reserve_available(&d->reserve);
 
 	port_collect(d->port, fds, ret);
 	ret->version = options_version();
@@ -41,14 +44,105 @@ enum state status_state(struct daemon *d)
 	return stats.state;
 }
 
+/* What becomes of clients that find no place. */
+static const char *status_outlook(const struct daemon *d, char *buf, size_t size)
+{
+	static const char *const answers[] = {
+	        [CONFIG_ANSWER_RESET] = "reset",
+	        [CONFIG_ANSWER_CLOSE] = "close",
+	        [CONFIG_ANSWER_MESSAGE] = "message",
+	};
+	char after[PARSE_DURATION_TEXT_MAX];
+	const char *answer = answers[d->config.answer];
+
+	if (d->config.queue_timeout == CLOCK_INFINITY)
+		(void)snprintf(buf, size, "clients wait until there is room");
+	else if (d->config.queue_timeout == 0)
+		(void)snprintf(
+		        buf, size, "newcomers are answered at once with %s", answer);
+	else
+		(void)snprintf(buf, size, "waiting clients are answered after %s with %s",
+		        parse_format_duration(d->config.queue_timeout, after), answer);
+	return buf;
+}
+
+/* The errors of accept that mean a machine that is short, and how often they came: those
+ * that did, or EMFILE. */
+static const char *status_errors(const struct counts *c, char *buf, size_t size)
+{
+	static const enum accept_error shortages[] = {
+	        ACCEPT_ERROR_EMFILE,
+	        ACCEPT_ERROR_ENFILE,
+	        ACCEPT_ERROR_ENOBUFS,
+	        ACCEPT_ERROR_ENOMEM,
+	};
+	size_t len = 0;
+
+	(void)snprintf(buf, size, "EMFILE 0");
+	for (size_t i = 0; i < ARRAY_SIZE(shortages) && len < size; i++) {
+		uint64_t n = c->accept_error[shortages[i]];
+		if (n)
+			len += (size_t)snprintf(buf + len, size - len, "%s%s %" PRIu64,
+			        len ? ", " : "", counters_accept_error_name(shortages[i]),
+			        n);
+	}
+	return buf;
+}
+
+const char *status_why(const struct daemon *d, const struct stats *s,
+        enum state_cause cause, char buf[static STATUS_WHY_MAX])
+{
+	char errors[112], outlook[96];
+
+	(void)status_outlook(d, outlook, sizeof(outlook));
+	if (cause == STATE_CAUSE_FDS)
+		(void)snprintf(buf, STATUS_WHY_MAX, "out of descriptors (%s); %s",
+		        status_errors(&s->total, errors, sizeof(errors)), outlook);
+	else
+		(void)snprintf(buf, STATUS_WHY_MAX, "no slot left (%s); %s",
+		        limits_bound_name(s->budget.bound_by), outlook);
+	return buf;
+}
+
+static bool status_is_short(const struct daemon *d, const struct stats *s)
+{
+	const uint64_t *error = s->total.accept_error;
+
+	if (tell_is_newer(&d->tell, TELL_NO_FDS, TELL_FULL))
+		return true;
+	/* It began for want of slots; but who would wait now that there are some? */
+	return (s->held || s->queue_depth) &&
+	       (error[ACCEPT_ERROR_EMFILE] || error[ACCEPT_ERROR_ENFILE] ||
+	               error[ACCEPT_ERROR_ENOBUFS] || error[ACCEPT_ERROR_ENOMEM]);
+}
+
+/* What STATUS= ends with. What began a spell need not be what goes on. */
+static const char *status_reason(
+        const struct daemon *d, const struct stats *s, char buf[static STATUS_WHY_MAX])
+{
+	if (s->state != STATE_FULL)
+		buf[0] = '\0';
+	else if (s->connections >= s->budget.max_connections)
+		(void)status_why(d, s, STATE_CAUSE_SLOTS, buf);
+	else if (status_is_short(d, s))
+		(void)status_why(d, s, STATE_CAUSE_FDS, buf);
+	else
+		(void)snprintf(buf, STATUS_WHY_MAX,
+		        "not yet down to low_watermark (%" PRIu64 " %%)",
+		        d->config.low_watermark);
+	return buf;
+}
+
 static void status_send_collected(
         struct daemon *d, const struct stats *stats, uint64_t now)
 {
-	char line[STATS_STATUS_MAX], message[NOTIFY_TEXT_MAX];
+	char line[STATS_STATUS_MAX], why[STATUS_WHY_MAX], message[NOTIFY_TEXT_MAX];
 
-	(void)snprintf(message, sizeof(message), "STATUS=%s%s%s%s",
+	(void)status_reason(d, stats, why);
+	(void)snprintf(message, sizeof(message), "STATUS=%s%s%s%s%s%s",
 	        *d->reload_error ? "reload failed: " : "", d->reload_error,
-	        *d->reload_error ? "; " : "", stats_render_status(stats, d->rate, line));
+	        *d->reload_error ? "; " : "", stats_render_status(stats, d->rate, line),
+	        *why ? "; " : "", why);
 	/* Not sent: as old as can be, so that the next tick sends it. */
 	d->status_sent = notify_send(&d->notify, message) == 0 ? now : 0;
 	d->status_state = stats->state;

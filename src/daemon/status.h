@@ -2,7 +2,8 @@
  * status.h - snapshots of portd, and STATUS= for the service manager.
  *
  * STATUS= goes out at least every 10 s, and at once on a change of state, but at most
- * five times a second however the state flaps. Main thread only.
+ * five times a second however the state flaps. While portd is full it ends with the reason.
+ * Main thread only.
  *
  * Reads next: pulse.h.
  */
@@ -18,6 +19,12 @@ void status_collect(struct daemon *d, struct stats *ret);
 
 /* The state that holds now. */
 enum state status_state(struct daemon *d);
+
+/* Why no newcomer gets in, if `cause` is why, and what becomes of those who wait: for the end
+ * of a sentence. Returns buf. */
+#define STATUS_WHY_MAX 256
+const char *status_why(const struct daemon *d, const struct stats *s,
+        enum state_cause cause, char buf[static STATUS_WHY_MAX]);
 
 /* Makes the timer behind status_touch. Returns 0 or -errno. */
 int status_open(struct daemon *d);

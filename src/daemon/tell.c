@@ -1,9 +1,9 @@
 /*
  * tell.c - log lines about load, at a rate that load cannot raise.
  *
- * Invariant: the last line told of a pair (full and no longer full, stalled and turns
- * again) is the newer of the two. A text that its counterpart has overtaken is not told
- * any more, only counted.
+ * Invariant: the last line told of what begins and of what ends it (full or out of
+ * descriptors, and no longer full; stalled, and turns again) is the newer one. A text that
+ * its opposite has overtaken is not told any more, only counted.
  *
  * Reads next: status.c.
  */
@@ -13,18 +13,20 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define BIT(kind) (1U << (kind))
+
 static const struct {
-	enum log_level level;
 	bool urgent;
-	const char *what;    /* what "more" counts; NULL: the text itself says how many */
-	enum tell_kind pair; /* its counterpart; itself: none */
+	const char *what;   /* what "more" counts; NULL: the text itself says how many */
+	unsigned opposites; /* those that it overtakes, a bit each */
 } tell_kinds[TELL_KIND_COUNT] = {
-        [TELL_FULL] = {LOG_LEVEL_WARNING, false, "spells", TELL_NOT_FULL},
-        [TELL_NOT_FULL] = {LOG_LEVEL_INFO, false, NULL, TELL_FULL},
-        [TELL_ACCEPT_ERROR] = {LOG_LEVEL_ERROR, false, "errors", TELL_ACCEPT_ERROR},
-        [TELL_LOST] = {LOG_LEVEL_WARNING, false, "such losses", TELL_LOST},
-        [TELL_STALLED] = {LOG_LEVEL_ERROR, true, "stalls", TELL_TURNS_AGAIN},
-        [TELL_TURNS_AGAIN] = {LOG_LEVEL_INFO, true, "recoveries", TELL_STALLED},
+        [TELL_FULL] = {false, "spells", BIT(TELL_NOT_FULL)},
+        [TELL_NO_FDS] = {false, "spells", BIT(TELL_NOT_FULL)},
+        [TELL_NOT_FULL] = {false, NULL, BIT(TELL_FULL) | BIT(TELL_NO_FDS)},
+        [TELL_ACCEPT_ERROR] = {false, "errors", 0},
+        [TELL_LOST] = {false, "such losses", 0},
+        [TELL_STALLED] = {true, "stalls", BIT(TELL_TURNS_AGAIN)},
+        [TELL_TURNS_AGAIN] = {true, "recoveries", BIT(TELL_STALLED)},
 };
 
 static bool tell_is_due(uint64_t told, uint64_t pause, uint64_t now)
@@ -32,21 +34,16 @@ static bool tell_is_due(uint64_t told, uint64_t pause, uint64_t now)
 	return told == 0 || now - told >= pause;
 }
 
-static void tell_line(enum log_level level, const char *text, const char *suffix)
+/* Drops the kept texts that `kind` has overtaken. */
+static void tell_overtake(struct tell *t, enum tell_kind kind, bool count)
 {
-	switch (level) {
-	case LOG_LEVEL_ERROR:
-		log_error("%s%s", text, suffix);
-		break;
-	case LOG_LEVEL_WARNING:
-		log_warning("%s%s", text, suffix);
-		break;
-	case LOG_LEVEL_INFO:
-		log_info("%s%s", text, suffix);
-		break;
-	case LOG_LEVEL_DEBUG:
-		log_debug("%s%s", text, suffix);
-		break;
+	for (enum tell_kind k = 0; k < TELL_KIND_COUNT; k++) {
+		struct tell_row *row = &t->row[k];
+		if (!(tell_kinds[kind].opposites & BIT(k)) || !row->kept ||
+		        row->order > t->row[kind].order)
+			continue;
+		row->kept = false;
+		row->more += count;
 	}
 }
 
@@ -58,13 +55,13 @@ static void tell_row_out(struct tell *t, enum tell_kind kind, uint64_t now)
 	if (row->more && tell_kinds[kind].what)
 		(void)snprintf(suffix, sizeof(suffix), " (and %" PRIu64 " more %s since)",
 		        row->more, tell_kinds[kind].what);
-	tell_line(tell_kinds[kind].level, row->text, suffix);
-
-	struct tell_row *pair = &t->row[tell_kinds[kind].pair];
-	if (pair->kept && pair->order < row->order) {
-		pair->kept = false;
-		pair->more++;
-	}
+	if (row->recorded && tell_kinds[kind].what)
+		journal_add_number(&row->record, "PORTD_MORE", row->more);
+	if (row->recorded)
+		journal_send(&row->record, "%s%s", row->text, suffix);
+	else
+		log_warning("%s%s", row->text, suffix);
+	tell_overtake(t, kind, true);
 	row->kept = false;
 	row->more = 0;
 	row->told = now;
@@ -95,24 +92,28 @@ void tell_flush(struct tell *t, uint64_t now)
 
 	while ((k = tell_next(t, now, false)) != TELL_KIND_COUNT)
 		tell_row_out(t, k, now);
+	log_flush();
+}
+
+bool tell_is_newer(const struct tell *t, enum tell_kind a, enum tell_kind b)
+{
+	return t->row[a].order > t->row[b].order;
 }
 
 void tell_finish(struct tell *t)
 {
 	enum tell_kind k;
 
-	/* Of a pair only the newer one is still true. */
-	for (k = 0; k < TELL_KIND_COUNT; k++) {
-		const struct tell_row *row = &t->row[k];
-		struct tell_row *pair = &t->row[tell_kinds[k].pair];
-		if (row->kept && pair->kept && pair->order < row->order)
-			pair->kept = false;
-	}
+	/* Only the newest is still true. */
+	for (k = 0; k < TELL_KIND_COUNT; k++)
+		if (t->row[k].kept)
+			tell_overtake(t, k, false);
 	while ((k = tell_next(t, 0, true)) != TELL_KIND_COUNT)
 		tell_row_out(t, k, 0);
 }
 
-void tell(struct tell *t, enum tell_kind kind, uint64_t now, const char *format, ...)
+void tell(struct tell *t, enum tell_kind kind, uint64_t now,
+        const struct journal_record *record, const char *format, ...)
 {
 	struct tell_row *row = &t->row[kind];
 	va_list args;
@@ -120,6 +121,9 @@ void tell(struct tell *t, enum tell_kind kind, uint64_t now, const char *format,
 	row->more += row->kept;
 	row->kept = true;
 	row->order = ++t->order;
+	row->recorded = record != NULL;
+	if (record)
+		row->record = *record;
 	va_start(args, format);
 	(void)vsnprintf(row->text, sizeof(row->text), format, args);
 	va_end(args);

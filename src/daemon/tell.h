@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/log.h"
+#include "daemon/journal.h"
 
 #define TELL_KIND_NS  (UINT64_C(5) * 1000000000)
 #define TELL_ALL_NS   (UINT64_C(1) * 1000000000)
@@ -23,6 +23,7 @@
 
 enum tell_kind {
 	TELL_FULL,
+	TELL_NO_FDS,
 	TELL_NOT_FULL,
 	TELL_ACCEPT_ERROR,
 	TELL_LOST,
@@ -36,6 +37,8 @@ struct tell_row {
 	uint64_t order; /* of the text kept, among all */
 	uint64_t more;  /* told of nowhere yet, beside the text kept */
 	bool kept;
+	bool recorded; /* the text is the line of the record, else of the log */
+	struct journal_record record;
 	char text[TELL_TEXT_MAX];
 };
 
@@ -45,11 +48,17 @@ struct tell {
 	struct tell_row row[TELL_KIND_COUNT];
 };
 
-/* Something happened: told now, or kept for tell_flush. */
-void tell(struct tell *t, enum tell_kind kind, uint64_t now, const char *format, ...)
-        __attribute__((format(printf, 4, 5)));
+/* Something happened: told now, or kept for tell_flush. The record is copied, the
+ * texts of its fields are not; it gets one more field, PORTD_MORE, where the text does not say
+ * how many it speaks of. NULL: the text is a plain line, a warning. */
+void tell(struct tell *t, enum tell_kind kind, uint64_t now,
+        const struct journal_record *record, const char *format, ...)
+        __attribute__((format(printf, 5, 6)));
 
-/* Tells what is kept and due, oldest first. Call it with every tick. */
+/* Whether what happened last of `a` is newer than what happened last of `b`. */
+bool tell_is_newer(const struct tell *t, enum tell_kind a, enum tell_kind b);
+
+/* Tells what is kept and due, oldest first, and of lost lines. Call it with every tick. */
 void tell_flush(struct tell *t, uint64_t now);
 
 /* Tells everything that is kept, due or not: portd is about to end. */

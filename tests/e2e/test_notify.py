@@ -12,10 +12,15 @@ from notify import Notify
 from tap import TABLES, Skip, at_least, at_most, check, equal, for_each, note, slow, spread
 
 NUMBER = r"\d{1,3}(?:,\d{3})*"
+WHY = (r"(?:no slot left \((?:fds|memory|max_connections)\)|"
+       r"out of descriptors \(E[A-Z]+ \d+(?:, E[A-Z]+ \d+)*\)); "
+       r"(?:clients wait until there is room|newcomers are answered at once with \w+|"
+       r"waiting clients are answered after \w+ with \w+)|"
+       r"not yet down to low_watermark \(\d+ %\)")
 STATUS = re.compile(rf"STATUS=(?P<state>open|shedding|full|draining): (?P<open>{NUMBER}) of "
                     rf"(?P<slots>{NUMBER}) connections \((?P<share>\d+) %\), (?P<rate>{NUMBER})/s, "
                     rf"queue (?P<queue>\d+)/(?P<backlog>\d+), shed (?P<shed>{NUMBER}), "
-                    rf"EMFILE (?P<emfile>{NUMBER})")
+                    rf"EMFILE (?P<emfile>{NUMBER})(?:; (?P<why>{WHY}))?")
 
 
 def times(portd, line, since=0.0):
@@ -34,6 +39,7 @@ def statuses(portd, start=0):
             if line.startswith("STATUS="):
                 match = STATUS.fullmatch(line)
                 check(match, "not the form that was promised:", line)
+                equal(match["why"] is not None, match["state"] == "full", f"a reason in {line!r}")
                 found.append((at, match))
     return found
 
@@ -144,6 +150,8 @@ def test_status_of_states(table):
         at_most(told - served[-1].first, slow(0.4), "seconds from the last slot to STATUS=full")
         equal((status["open"], status["share"], status["backlog"], status["emfile"]),
               ("1,200", "100", "40", "0"), "figures")
+        equal(status["why"], "no slot left (max_connections); waiting clients are answered after "
+              "60s with reset", "the reason")
         start = len(portd.notify.messages)
         for client in served[:1100]:
             client.close()
@@ -164,6 +172,38 @@ def test_status_of_states(table):
         equal(status["shed"], "7", "shed")
         if table == TABLES[0]:
             check_shedding_ends(portd, crowd, asked)
+
+
+@for_each(table=TABLES)
+def test_status_of_a_shortage(table):
+    """The reason is the one that holds: descriptors, then slots that are free but not enough."""
+    with Portd({"budget.max_connections": "60", "shed.queue_timeout": "0s", "workers.count": "1",
+                "shed.low_watermark": "50%", "shed.answer": "close"}, table=table) as portd:
+        crowd = portd.crowd()
+        served = crowd.connect(40, send=b"x")
+        crowd.wait_served(served)
+        top = max(max(numbers) for numbers in portd.steady_fds().values())
+        start = len(portd.notify.messages)
+        old, _ = portd.limit_nofile(top + 1)
+        crowd.wait_answered(crowd.connect(3), 2)
+        _, status = wait_state(portd, "full", start, 2, crowd)
+        check(re.fullmatch(r"out of descriptors \(EMFILE \d+\); newcomers are answered at once with "
+                           "close", status["why"]), "the reason:", status["why"])
+        portd.limit_nofile(old)
+        for client in served[:20]:
+            client.close()
+        wait_state(portd, "open", start, 2, crowd)
+        start = len(portd.notify.messages)
+        crowd.wait_served(crowd.connect(40, send=b"x"))
+        equal(wait_state(portd, "full", start, 2, crowd)[1]["why"],
+              "no slot left (max_connections); newcomers are answered at once with close", "why")
+        start = len(portd.notify.messages)
+        for client in served[20:29]:
+            client.close()
+        portd.wait_until(lambda s: s["budget"]["connections"] == 51, 2, "nine have left", crowd)
+        portd.hup()  # for a new STATUS=
+        equal(wait_state(portd, "full", start, 2, crowd)[1]["why"],
+              "not yet down to low_watermark (50 %)", "why")
 
 
 def test_status_every_ten_seconds():
