@@ -21,9 +21,9 @@
  * was stopped, not restarted) lines go the records' way. Not while it is merely full, for
  * few datagrams fit, and those are for records.
  *
- * What only lines are for: words of a process that ends at once. The journal asks the
- * kernel who sent a datagram, and about one that has ended the kernel may no longer say
- * which unit it was; of a stream it has known that from the start.
+ * What only lines are for: words of a process that ends at once. The journal looks up the
+ * unit of a datagram's sender when it reads it; of 20 processes that had ended by then it
+ * knew none. A stream comes with the name of its unit: 20 of 20.
  *
  * Reads next: ../net/addr.c.
  */

@@ -61,8 +61,8 @@ static int portd_do(struct daemon *d, const struct options *options)
 
 int main(int argc, char **argv)
 {
+	static struct daemon d;
 	struct options options;
-	struct daemon d;
 
 	int r = start_standard_fds();
 	if (r != 0)

@@ -1,11 +1,8 @@
-"""The journal: each record with its id and fields, nothing raw in it, and a journal that is blocked
-or gone stops nobody.
-"""
+"""The journal: records with ids and fields, nothing raw, and nobody stops for a journal that does."""
 
 import contextlib
 import os
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -21,8 +18,11 @@ from tap import at_least, at_most, check, equal, for_each, note, slow, spread
 COMMON = {"PORTD_STATE", "PORTD_CONNECTIONS", "PORTD_CONNECTIONS_MAX"}
 LEVELS = {"ERROR": "3", "WARNING": "4", "INFO": "6"}
 WORDS = {"PORTD_STATE", "PORTD_REASON", "PORTD_BOUND_BY", "PORTD_ADDRESS", "PORTD_FILE"}
-JOURNALD = ("systemd-journald.service", "systemd-journald.socket",
-            "systemd-journald-dev-log.socket", "systemd-journald-audit.socket")
+JOURNALD = [f"systemd-journald{unit}" for unit in
+            (".service", ".socket", "-dev-log.socket", "-audit.socket")]
+# For flap(): clients that come while portd still learns that those before them have left must not
+# be shed.
+PATIENCE = f"{int(slow(100))}ms"
 HOSTILE = b"\x1b]0;owned\x07\x1b[31m\r\nPORTD_FORGED=yes\nMESSAGE=forged\xff\xfe\xc3\x28\x7f\x9b31m"
 
 
@@ -113,6 +113,20 @@ def blocked_journal(box):
         os.kill(pid, signal.SIGCONT)
 
 
+def stuff(box):
+    """Fills the queue of the journal's socket for records; one sender alone may not."""
+    path = box.path("/run/systemd/journal/socket")
+    sent = 1
+    while sent:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sock.sendto(b"MESSAGE=stuffing\n", path)
+                    sent += 1
+
+
 @contextlib.contextmanager
 def no_journal(box):
     """journald and its sockets are stopped."""
@@ -179,7 +193,8 @@ def test_short_of_descriptors(box):
     crowd.wait_served(served)
     pid = box.main_pid("portd")
     top = max(int(fd) for fd in os.listdir(f"/proc/{pid}/fd"))
-    old, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with open(f"/proc/{pid}/limits") as file:
+        old = re.search(r"^Max open files +(\d+)", file.read(), re.M)[1]
     set_limit(box, top + 1)
     waiting = crowd.connect(4, send=b"x")
     record = wait_record(box, since, "no-fds")
@@ -240,7 +255,7 @@ def test_manual_and_catalog(box):
     at_least(len(commands), 3, "commands in the manual")
     for command in commands:
         out = box.run(*command.split(), "--no-pager").stdout
-        check("full: 5 of 5 connections" in out, f"{command}:", out)
+        check(re.search(r"full: \d of 5 connections", out), f"{command}:", out)
         if "-x" in command.split():
             check("Subject: portd is full" in out and "All 5 slots are taken." in out, out)
     for id, (word, _, fields) in TABLE.items():
@@ -319,6 +334,25 @@ def test_hostile_bytes(box):
     equal({r["PRIORITY"] for r in lines}, {"3"}, "the priority of mistakes")
 
 
+def test_hostile_file_name(box):
+    """What the log alone has to make safe: the name of the file goes into a field as it is."""
+    name = "a\x1b[31m\nPORTD_FORGED=yes\nMESSAGE=forged\x7f\u009b\u00e9.conf"
+    quoted = "".join(c if c.isalnum() else f"\\u{ord(c):04x}" for c in name)
+    box.dropin("portd.service", f'[Service]\nExecStart=\nExecStart=/usr/sbin/portd -c "/etc/{quoted}"\n')
+    box.write("/etc/" + name, "[listener]\naddress = 127.0.0.1:7777\n")
+    since = box.cursor()
+    try:
+        box.systemctl("start", "portd")
+        box.systemctl("reload", "portd")
+        record = wait_record(box, since, "reloaded")
+    finally:
+        box.remove("/etc/" + name)
+    equal(record["PORTD_FILE"], r"/etc/a\x1b[31m\x0aPORTD_FORGED=yes\x0aMESSAGE=forged\x7f"
+          r"\xc2\x9b\xc3\xa9.conf", "PORTD_FILE")
+    equal([r for r in box.journal(since) if "PORTD_FORGED" in r or r.get("MESSAGE") == "forged"], [],
+          "forged records")
+
+
 def flap(box, crowd, slots, seconds):
     """portd gets full and open again, over and over; returns how long each client waited."""
     waits, spells, until = [], 0, time.monotonic() + seconds
@@ -335,56 +369,77 @@ def flap(box, crowd, slots, seconds):
 
 @for_each(table=("shared", "private"))
 def test_blocked_journal(box, table):
-    """journald stands still for longer than the watchdog waits, under load: nobody notices, until
-    it goes on and hears what was lost."""
-    box.dropin("portd.service", "[Service]\nWatchdogSec=2s\nLogRateLimitIntervalSec=0\n")
+    """journald stands still for longer than the watchdog waits, under load: nobody notices, and
+    what was said meanwhile is read when it goes on. With no room for records they are lines."""
+    box.dropin("portd.service", "[Service]\nWatchdogSec=2s\n")
     since = box.cursor()
-    crowd = start(box, {"budget.max_connections": "4", "shed.queue_timeout": "50ms",
+    crowd = start(box, {"budget.max_connections": "4", "shed.queue_timeout": PATIENCE,
                         "shed.low_watermark": "50%", "workers.fd_table": table})
     pid, waits, asked = box.main_pid("portd"), [], []
-    mistakes, reloads = 6000, 2
     with blocked_journal(box):
-        for _ in range(3):
+        for turn in range(4):
+            if turn == 1:
+                stuff(box)
             more, spells = flap(box, crowd, 4, 1.5)
             waits += more
             began = time.monotonic()
             check(box.portctl("health", check=False).stdout.strip() in ("open", "full"), "health")
             asked.append(time.monotonic() - began)
             at_least(spells, 5, "spells in 1.5 s")
-        # systemd gives the stream 8 MiB; this is more.
-        box.write("/etc/portd.conf", "[log]\n" + ("\x01" * 130 + "\n") * mistakes)
-        for _ in range(reloads):
-            box.systemctl("kill", "--signal=HUP", "--kill-whom=main", "portd")
-            more, _ = flap(box, crowd, 4, 1)
-            waits += more
-            check("reload failed" in box.show("portd", "StatusText")["StatusText"], "no verdict")
-        more, _ = flap(box, crowd, 4, 3)
-        waits += more
         equal((box.main_pid("portd"), box.show("portd", "NRestarts", "ActiveState")),
               (pid, {"NRestarts": "0", "ActiveState": "active"}), "process and unit")
     note("from connect to service:", spread(waits))
     note("portctl:", spread(asked))
     at_most(max(waits), slow(0.5), "the longest wait for service, s")
     at_most(max(asked), slow(1.0), "the slowest answer to portctl, s")
-
-    told = box.wait_journal(since, lambda r: "log lines were lost" in r.get("MESSAGE", ""), 20)
-    lost = int(re.match(r"(\d+) log lines were lost", told["MESSAGE"])[1])
-    lines = [r for r in box.journal(since) if r.get("SYSLOG_IDENTIFIER") == "portd"]
-    kept = sum("control character" in r["MESSAGE"] and "MESSAGE_ID" not in r for r in lines)
-    note(f"{kept} lines about mistakes are in the journal, {lost} lines were lost")
-    at_least(kept, 100, "lines that waited for it")
-    at_least(kept + lost, mistakes * reloads, "lines kept and lost")
-    at_most(kept + lost, mistakes * reloads + 60, "lines kept and lost")
     wait_state(box, "open")
+    wait_record(box, since, "full")  # it waited in the socket
+    said = [r for r in box.journal(since) if r.get("SYSLOG_IDENTIFIER") == "portd"]
+    check([r for r in said if r["MESSAGE"].startswith("full: ") and r["_TRANSPORT"] == "stdout" and
+           "MESSAGE_ID" not in r], "no record has become a line:", [r["MESSAGE"] for r in said])
+    equal([r["MESSAGE"] for r in said if "were lost" in r["MESSAGE"]], [],
+          "lost lines: there was room for these few")
     since = box.cursor()
     flap(box, crowd, 4, 1)
     wait_record(box, since, "full")
 
 
+def test_lost_lines(box):
+    """More than the stream holds while journald stands still: nothing waits, and the number of
+    lines that are missing is told."""
+    box.dropin("portd.service", "[Service]\nLogRateLimitIntervalSec=0\n")
+    since = box.cursor()
+    crowd = start(box)
+    clients = crowd.connect(8, send=b"x")
+    crowd.wait_served(clients)
+    # systemd asks for 8 MiB for the stream and the kernel doubles it; this is more. A line of the
+    # log takes 1,280 bytes there.
+    mistakes, reloads, waits = 6000, 3, []
+    with blocked_journal(box):
+        box.write("/etc/portd.conf", "[log]\n" + ("\x01" * 130 + "\n") * mistakes)
+        for _ in range(reloads):
+            began = time.monotonic()
+            equal(box.portctl("reload", check=False).returncode, 1, "a bad reload")
+            crowd.ask(clients)
+            check(box.portctl("health").stdout == "open\n", "health")
+            waits.append(time.monotonic() - began)
+    note("verdict, echo and portctl:", spread(waits))
+    at_most(max(waits), slow(5.0), "the longest of these")
+    told = box.wait_journal(since, lambda r: "log lines were lost" in r.get("MESSAGE", ""), 30)
+    lost = int(re.match(r"(\d+) log lines were lost", told["MESSAGE"])[1])
+    out = box.run("journalctl", "-q", "-o", "cat", f"--after-cursor={since}").stdout
+    kept = out.count("has a control character")
+    note(f"{kept} lines about mistakes are in the journal, {lost} lines were lost")
+    at_least(kept, 1000, "lines that waited for it")
+    at_least(lost, 1000, "lines that did not")
+    at_least(kept + lost, mistakes * reloads, "lines kept and lost")
+    at_most(kept + lost, mistakes * reloads + 20, "lines kept and lost")
+
+
 def test_rate(box):
     """However portd flaps, its load makes at most one line a second."""
     since = box.cursor()
-    crowd = start(box, {"budget.max_connections": "4", "shed.queue_timeout": "10ms",
+    crowd = start(box, {"budget.max_connections": "4", "shed.queue_timeout": PATIENCE,
                         "shed.low_watermark": "50%"})
     began = time.monotonic()
     _, spells = flap(box, crowd, 4, 6)
@@ -394,7 +449,7 @@ def test_rate(box):
     while True:
         told = [(word, r) for word, r in records(box, since) if word in ("full", "not-full")]
         counted = sum(int(r["PORTD_SPELLS"]) for word, r in told if word == "not-full")
-        if counted == spells:
+        if counted >= spells and told[-1][0] == "not-full":
             break
         check(time.monotonic() - began < took + slow(7), f"{counted} spells were told of")
         time.sleep(0.1)
@@ -402,9 +457,10 @@ def test_rate(box):
     at_most(len(told), took / 2.5 + 4, "records: one of each kind in 5 s")
     times = sorted(int(record["_SOURCE_REALTIME_TIMESTAMP"]) for _, record in told)
     at_least(min(b - a for a, b in zip(times, times[1:])), 0.95e6, "us between two")
+    at_most(counted, 2 * spells, "spells in not-full")  # two if both that wait come late
     more = sum(int(r["PORTD_MORE"]) + 1 for word, r in told if word == "full")
-    at_most(more, spells, "spells in full")
-    at_least(more, spells / 2, "spells in full")
+    at_most(more, counted, "spells in full")
+    at_least(more, counted / 2, "spells in full")
 
 
 def test_no_journal(box):
