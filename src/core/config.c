@@ -25,7 +25,6 @@ struct load {
 	const struct config_source *source;
 	struct config *config;
 	unsigned line[CONFIG_KEY_COUNT]; /* where this file has set it; 0: not yet */
-	char *where[CONFIG_KEY_COUNT];   /* the place that set it last, as text */
 	bool is_wrong[CONFIG_KEY_COUNT]; /* somebody tried to set it, and could not */
 	bool no_memory;
 };
@@ -33,6 +32,65 @@ struct load {
 static struct config_seen seen_text(const char *text)
 {
 	return (struct config_seen){.bytes = text, .len = strlen(text)};
+}
+
+/* The same text for as long as the process lives: configurations are copied, and workers
+ * may look at an old one. No more are kept than files and overrides were ever named.
+ * Returns NULL without memory. */
+static const char *text_keep(const char *text)
+{
+	struct kept_text {
+		struct kept_text *next;
+		char text[];
+	};
+	static struct kept_text *all;
+	size_t size = strlen(text) + 1;
+
+	for (struct kept_text *t = all; t; t = t->next)
+		if (strcmp(t->text, text) == 0)
+			return t->text;
+	struct kept_text *t = malloc(sizeof(*t) + size);
+	if (!t)
+		return NULL;
+	memcpy(t->text, text, size);
+	t->next = all;
+	all = t;
+	return t->text;
+}
+
+char *config_place_format(const struct config_place *place, char *buf, size_t size)
+{
+	size_t len;
+
+	if (place->override) {
+		(void)snprintf(buf, size, "-o ");
+		config_escape(
+		        buf + 3, size - 3, place->override, strlen(place->override));
+		return buf;
+	}
+	/* Room for a colon and a line number. */
+	config_escape(buf, size - 12, place->name, strlen(place->name));
+	len = strlen(buf);
+	if (place->line > 0)
+		(void)snprintf(buf + len, size - len, ":%u", place->line);
+	return buf;
+}
+
+char *config_format_key(const struct config *config, enum config_key_index key,
+        char buf[static CONFIG_PLACE_MAX])
+{
+	const struct config_place *place = &config->origin[key];
+	/* ": [section] key" and its NUL. */
+	const size_t room = 2 * CONFIG_WORD_MAX + 8;
+	size_t len = 0;
+
+	if (place->name) {
+		len = strlen(config_place_format(place, buf, CONFIG_PLACE_MAX - room));
+		len += (size_t)snprintf(buf + len, room, ": ");
+	}
+	(void)snprintf(buf + len, CONFIG_PLACE_MAX - len, "[%s] %s",
+	        config_keys[key].section, config_keys[key].name);
+	return buf;
 }
 
 static void config_set_defaults(struct config *config)
@@ -64,9 +122,13 @@ static int load_set(struct load *load, const struct config_place *place,
 		        config_key_advise(key, load->source->services, text));
 		return 1;
 	}
-	free(load->where[i]);
-	load->where[i] = strdup(config_place_format(place, text, sizeof(text)));
-	load->no_memory |= !load->where[i];
+	struct config_place *origin = &load->config->origin[i];
+
+	*origin = *place;
+	origin->name = text_keep(place->name);
+	if (place->override)
+		origin->override = text_keep(place->override);
+	load->no_memory |= !origin->name || (place->override && !origin->override);
 	return 0;
 }
 
@@ -159,13 +221,12 @@ static void contradictions_check(struct load *load)
 {
 	const struct config *c = load->config;
 	const struct config_key *answer = &config_keys[CONFIG_KEY_answer];
-	struct config_place place = {.name = load->where[CONFIG_KEY_answer]};
 	struct config_seen seen = seen_text("message");
 
 	if (c->answer == CONFIG_ANSWER_MESSAGE && c->message.len == 0 &&
 	        !load->is_wrong[CONFIG_KEY_message])
-		config_mistake(&load->reader, &place, answer->section, answer->name,
-		        &seen,
+		config_mistake(&load->reader, &c->origin[CONFIG_KEY_answer],
+		        answer->section, answer->name, &seen,
 		        "needs a text, and [shed] message is empty; allowed: reset, "
 		        "close, "
 		        "or message with [shed] message = TEXT");
@@ -177,7 +238,8 @@ static int load_files(struct load *load)
 	OWN_MEM char *directory = NULL;
 	int r;
 
-	r = config_file_read(&load->reader, file ? file : CONFIG_DEFAULT_FILE, !file);
+	r = config_file_read(&load->reader, file ? file : CONFIG_DEFAULT_FILE,
+	        file ? CONFIG_FILE_NAMED : CONFIG_FILE_DEFAULT);
 	if (r < 0)
 		return r;
 	if (asprintf(&directory, "%s.d", file ? file : CONFIG_DEFAULT_FILE) < 0) {
@@ -208,8 +270,6 @@ int config_load(const struct config_source *source, struct config *ret, FILE *er
 		r = -ENOMEM;
 	if (r == 0)
 		contradictions_check(&load);
-	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
-		free(load.where[i]);
 	if (r < 0)
 		return r;
 	return load.reader.mistakes > 0 ? 1 : 0;
@@ -310,6 +370,7 @@ unsigned config_keep_fixed(const struct config *a, struct config *b,
 		                         config_key_format(key, b, new)) == 0)
 			continue;
 		memcpy((char *)b + key->offset, (const char *)a + key->offset, key->size);
+		b->origin[i] = a->origin[i];
 		(void)snprintf(name, sizeof(name), "%s.%s", key->section, key->name);
 		changed(name, arg);
 		n++;

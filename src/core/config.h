@@ -24,6 +24,8 @@
 #define CONFIG_NAME_MAX       32
 /* Longest path of a unix socket, with its NUL: sizeof(sun_path), unix(7). */
 #define CONFIG_SOCKET_MAX 108
+/* A place in words, and «PLACE: [section] key», with their NUL. */
+#define CONFIG_PLACE_MAX 1024
 /* "auto" in the numeric keys that take it. 0 is never a legal value of those. */
 #define CONFIG_AUTO UINT64_C(0)
 
@@ -35,6 +37,22 @@ enum config_answer {
 	CONFIG_ANSWER_RESET,
 	CONFIG_ANSWER_CLOSE,
 	CONFIG_ANSWER_MESSAGE
+};
+
+/* Indices are named after the field of struct config. */
+enum config_key_index {
+#define X(section, name, field, ...) CONFIG_KEY_##field,
+#include "core/config.def"
+#undef X
+	CONFIG_KEY_COUNT
+};
+
+/* Where something was said. */
+struct config_place {
+	const char *name; /* a path, or "-o" */
+	unsigned line;    /* from 1; 0: the file as a whole; for "-o" unused */
+	/* The whole override, when name is "-o". */
+	const char *override;
 };
 
 struct config {
@@ -68,6 +86,10 @@ struct config {
 	char control_group[CONFIG_NAME_MAX]; /* "" : portd's own */
 	/* [log] */
 	enum log_level log_level;
+
+	/* Where each key was set last; name is NULL where it is at its default. The texts
+	 * live as long as the process. No part of what is printed or compared. */
+	struct config_place origin[CONFIG_KEY_COUNT];
 };
 
 /* Where a configuration comes from. Nothing is owned; it must outlive the call. */
@@ -84,10 +106,19 @@ struct config_source {
  * what is allowed», for an override «-o SECTION.KEY=VALUE: …»; all of them, not only the first.
  * Client-supplied or binary bytes in what was seen are escaped as \xNN.
  * A named file that is missing, unreadable, a directory, a socket or a block device is a
- * mistake; a pipe, /dev/stdin and /dev/null are read. Missing drop-in directory: fine; its
- * files count without FILE too.
+ * mistake; /dev/stdin and /dev/null are read, and so is a pipe that has something in it: one
+ * that was read to its end at start has nothing for a reload. A drop-in may be no pipe. Missing
+ * drop-in directory: fine; its files count without FILE too.
  * Returns 0; 1 if there was at least one mistake (*ret is then not to be used); -ENOMEM. */
 int config_load(const struct config_source *source, struct config *ret, FILE *errors);
+
+/* "FILE:LINE", "FILE" or "-o SECTION.KEY=VALUE", control bytes escaped, cut to size. */
+char *config_place_format(const struct config_place *place, char *buf, size_t size);
+
+/* «PLACE: [section] key», what a mistake of this key begins with, for those that only show
+ * once all is loaded; «[section] key» where it is at its default. Returns buf. */
+char *config_format_key(const struct config *config, enum config_key_index key,
+        char buf[static CONFIG_PLACE_MAX]);
 
 /* Writes the configuration as a file that config_load reads back as the same struct. */
 void config_print(const struct config *config, FILE *out);

@@ -57,7 +57,7 @@ struct lines {
 	char text[CONFIG_LINE_MAX + 1]; /* the line, NUL at its end */
 };
 
-static void escape(char *buf, size_t size, const char *bytes, size_t len)
+void config_escape(char *buf, size_t size, const char *bytes, size_t len)
 {
 	static const char hex[] = "0123456789abcdef";
 	size_t n = 0;
@@ -77,23 +77,6 @@ static void escape(char *buf, size_t size, const char *bytes, size_t len)
 	buf[n] = '\0';
 }
 
-char *config_place_format(const struct config_place *place, char *buf, size_t size)
-{
-	size_t len;
-
-	if (place->override) {
-		(void)snprintf(buf, size, "-o ");
-		escape(buf + 3, size - 3, place->override, strlen(place->override));
-		return buf;
-	}
-	/* Room for a colon and a line number. */
-	escape(buf, size - 12, place->name, strlen(place->name));
-	len = strlen(buf);
-	if (place->line > 0)
-		(void)snprintf(buf + len, size - len, ":%u", place->line);
-	return buf;
-}
-
 void config_mistake(struct config_reader *reader, const struct config_place *place,
         const char *section, const char *key, const struct config_seen *seen,
         const char *format, ...)
@@ -105,17 +88,18 @@ void config_mistake(struct config_reader *reader, const struct config_place *pla
 	(void)fprintf(
 	        reader->errors, "%s: ", config_place_format(place, text, sizeof(text)));
 	if (section) {
-		escape(text, sizeof(text), section, strlen(section));
+		config_escape(text, sizeof(text), section, strlen(section));
 		(void)fprintf(reader->errors, key ? "[%s] " : "[%s]: ", text);
 	}
 	if (key) {
-		escape(text, sizeof(text), key, strlen(key));
+		config_escape(text, sizeof(text), key, strlen(key));
 		(void)fprintf(reader->errors, "%s: ", text);
 	}
 	if (seen) {
 		bool cut = seen->len > SEEN_MAX;
 
-		escape(text, sizeof(text), seen->bytes, cut ? SEEN_MAX : seen->len);
+		config_escape(
+		        text, sizeof(text), seen->bytes, cut ? SEEN_MAX : seen->len);
 		(void)fprintf(reader->errors, "'%s%s' ", text, cut ? "..." : "");
 	}
 	va_start(args, format);
@@ -359,7 +343,7 @@ static int line_handle(void *arg, const char *section, const char *key, const ch
 
 /* Opens what can be read as a file. Returns the descriptor, or -1 and the reason in
  * *ret_why. */
-static int file_open(const char *path, bool optional, const char **ret_why)
+static int file_open(const char *path, enum config_file_kind kind, const char **ret_why)
 {
 	/* Without O_NONBLOCK open(2) waits for a writer of a FIFO. */
 	OWN_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -367,7 +351,7 @@ static int file_open(const char *path, bool optional, const char **ret_why)
 
 	*ret_why = NULL;
 	if (fd < 0) {
-		if (!(optional && errno == ENOENT))
+		if (!(kind == CONFIG_FILE_DEFAULT && errno == ENOENT))
 			*ret_why = strerrordesc_np(errno);
 		return -1;
 	}
@@ -376,10 +360,21 @@ static int file_open(const char *path, bool optional, const char **ret_why)
 		return -1;
 	}
 	/* Character devices are /dev/stdin on a terminal, and /dev/null. */
-	if (S_ISREG(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
+	if (S_ISREG(st.st_mode) || S_ISCHR(st.st_mode) ||
+	        (S_ISFIFO(st.st_mode) && kind != CONFIG_FILE_DROP_IN))
 		return TAKE_FD(fd);
-	*ret_why = S_ISDIR(st.st_mode) ? "it is a directory" : "it is not a file";
+	*ret_why = S_ISDIR(st.st_mode)    ? "it is a directory"
+	           : S_ISFIFO(st.st_mode) ? "it is a pipe"
+	                                  : "it is not a file";
 	return -1;
+}
+
+/* A pipe that is empty has said nothing, where an empty file says «the defaults». */
+static bool is_pipe(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
 }
 
 /* Reads up to size bytes. Returns their number, or -1 and the reason in *ret_why. */
@@ -413,7 +408,8 @@ static ssize_t file_take(int fd, char *buf, size_t size, const char **ret_why)
 	return (ssize_t)len;
 }
 
-int config_file_read(struct config_reader *reader, const char *path, bool optional)
+int config_file_read(
+        struct config_reader *reader, const char *path, enum config_file_kind kind)
 {
 	OWN_FD int fd = -1;
 	OWN_MEM char *data = malloc(CONFIG_FILE_MAX + 1);
@@ -425,13 +421,16 @@ int config_file_read(struct config_reader *reader, const char *path, bool option
 		return -ENOMEM;
 	l->reader = reader;
 	l->place.name = path;
-	fd = file_open(path, optional, &why);
+	fd = file_open(path, kind, &why);
 	if (fd < 0 && !why)
 		return 0;
 	if (fd >= 0)
 		len = file_take(fd, data, CONFIG_FILE_MAX + 1, &why);
 	if (len > CONFIG_FILE_MAX)
 		why = "it has more than 1 MiB";
+	if (len == 0 && is_pipe(fd))
+		why = "it is a pipe with nothing in it: nobody writes to it, or it was "
+		      "read before, and only a file can be read again";
 	if (why) {
 		config_mistake(reader, &l->place, NULL, NULL, NULL,
 		        "cannot be read: %s; allowed: a file that portd may read", why);
@@ -483,7 +482,7 @@ int config_file_read_directory(struct config_reader *reader, const char *path)
 			r = -ENOMEM;
 		}
 		if (r == 0)
-			r = config_file_read(reader, file, false);
+			r = config_file_read(reader, file, CONFIG_FILE_DROP_IN);
 		free(names[i]);
 	}
 	free(names);

@@ -13,23 +13,14 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "core/config.h"
+
 /* Bytes of one line without its end, and of one file. Both are far above any use: they
  * bound what a wrong -c (a disk image, /dev/zero) can cost. */
 #define CONFIG_LINE_MAX 4096
 #define CONFIG_FILE_MAX 1048576
 /* Longest name of a section or key: inih 55 keeps no more. */
 #define CONFIG_WORD_MAX 49
-
-/* Where something was said. */
-struct config_place {
-	const char *name; /* a path, or "-o" */
-	unsigned line;    /* from 1; 0: the file as a whole; for "-o" unused */
-	/* The whole override, when name is "-o". */
-	const char *override;
-};
-
-/* "FILE:LINE", "FILE" or "-o SECTION.KEY=VALUE", control bytes escaped, cut to size. */
-char *config_place_format(const struct config_place *place, char *buf, size_t size);
 
 /* What was seen: any bytes, not owned. */
 struct config_seen {
@@ -59,12 +50,22 @@ void config_mistake(struct config_reader *reader, const struct config_place *pla
         const char *section, const char *key, const struct config_seen *seen,
         const char *format, ...) __attribute__((format(printf, 6, 7)));
 
+/* Copies bytes as text, those that are not printable ASCII as \xNN; cut to size. */
+void config_escape(char *buf, size_t size, const char *bytes, size_t len);
+
 /* What makes these bytes no text («has a NUL byte»), NULL if nothing does. */
 const char *config_bytes_judge(const char *bytes, size_t len);
 
-/* Reads one file. optional: a file that does not exist is no mistake. Returns 0, mistakes
- * counted or not; -ENOMEM. */
-int config_file_read(struct config_reader *reader, const char *path, bool optional);
+/* What a file is to the configuration. */
+enum config_file_kind {
+	CONFIG_FILE_NAMED,   /* it has to exist */
+	CONFIG_FILE_DEFAULT, /* it need not */
+	CONFIG_FILE_DROP_IN  /* it has to exist, and to be there again at every reload */
+};
+
+/* Reads one file. Returns 0, mistakes counted or not; -ENOMEM. */
+int config_file_read(
+        struct config_reader *reader, const char *path, enum config_file_kind kind);
 
 /* Reads the *.conf of the directory in name order (strcmp), hidden ones left out. A
  * directory that does not exist is no mistake. Returns 0, mistakes counted or not;

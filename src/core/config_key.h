@@ -46,14 +46,6 @@ struct config_key {
 	const char *fallback, *help;
 };
 
-/* Indices are named after the field of struct config. */
-enum config_key_index {
-#define X(section, name, field, ...) CONFIG_KEY_##field,
-#include "core/config.def"
-#undef X
-	CONFIG_KEY_COUNT
-};
-
 extern const struct config_key config_keys[CONFIG_KEY_COUNT];
 
 /* NULL if there is none. */

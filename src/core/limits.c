@@ -43,18 +43,19 @@ static int file_read_uint(const char *path, uint64_t *ret)
 	return parse_uint(line, ret);
 }
 
-/* Lowers *memory to the limits of this cgroup and of all above it that can be read. path
- * is changed. */
+/* Lowers *memory to the limits of this cgroup and of all above it that can be read. Where
+ * the mount shows a container's own cgroup as its root, the path may be the host's: then
+ * only the root is there. */
 static void cgroup_apply(
-        const char *mount, char *path, const char *file, uint64_t *memory)
+        const char *mount, const char *path, const char *file, uint64_t *memory)
 {
-	char name[4096];
+	char at[2048], name[4096];
 	uint64_t limit = 0;
 
+	(void)snprintf(at, sizeof(at), "%s", path);
 	for (;;) {
-		char *slash = strrchr(path, '/');
-		int n = snprintf(name, sizeof(name), "%s%s/%s", mount,
-		        strcmp(path, "/") == 0 ? "" : path, file);
+		char *slash = strrchr(at, '/');
+		int n = snprintf(name, sizeof(name), "%s%s/%s", mount, at, file);
 
 		if (n > 0 && (size_t)n < sizeof(name) &&
 		        file_read_uint(name, &limit) == 0 && limit > 0 && limit < *memory)
@@ -66,10 +67,11 @@ static void cgroup_apply(
 }
 
 /* A line of /proc/self/cgroup: "0::/path" (version 2) or "4:memory:/path" (version 1). */
-static void cgroup_line_apply(char *line, uint64_t *memory)
+static void cgroup_line_apply(const char *mount, char *line, uint64_t *memory)
 {
 	char *controllers = strchr(line, ':');
 	char *path = controllers ? strchr(controllers + 1, ':') : NULL;
+	char other[256];
 
 	/* A path out of its namespace begins "/..": nothing there is ours to read. */
 	if (!path || path[1] != '/' || strncmp(path + 1, "/..", 3) == 0)
@@ -78,26 +80,25 @@ static void cgroup_line_apply(char *line, uint64_t *memory)
 	*path++ = '\0';
 	path[strcspn(path, "\n")] = '\0';
 	if (strcmp(line, "0") == 0 && *controllers == '\0') {
-		char again[4096];
-
-		(void)snprintf(again, sizeof(again), "%s", path);
-		cgroup_apply("/sys/fs/cgroup", path, "memory.max", memory);
+		cgroup_apply(mount, path, "memory.max", memory);
 		/* Where versions 1 and 2 are mounted side by side. */
-		cgroup_apply("/sys/fs/cgroup/unified", again, "memory.max", memory);
+		(void)snprintf(other, sizeof(other), "%s/unified", mount);
+		cgroup_apply(other, path, "memory.max", memory);
 	} else if (strstr(controllers, "memory")) {
-		cgroup_apply(
-		        "/sys/fs/cgroup/memory", path, "memory.limit_in_bytes", memory);
+		(void)snprintf(other, sizeof(other), "%s/memory", mount);
+		cgroup_apply(other, path, "memory.limit_in_bytes", memory);
 	}
 }
 
-static void cgroup_limit(uint64_t *memory)
+uint64_t limits_cgroup_memory(const char *own, const char *mount, uint64_t memory)
 {
-	OWN_FILE FILE *f = fopen("/proc/self/cgroup", "re");
+	OWN_FILE FILE *f = fopen(own, "re");
 	OWN_MEM char *line = NULL;
 	size_t size = 0;
 
 	while (f && getline(&line, &size, f) > 0)
-		cgroup_line_apply(line, memory);
+		cgroup_line_apply(mount, line, &memory);
+	return memory;
 }
 
 static unsigned cpus_probe(void)
@@ -127,8 +128,8 @@ int limits_probe(struct machine *ret)
 		m.nofile_hard = 1048576;
 	if (m.nofile_soft > m.nofile_hard)
 		m.nofile_soft = m.nofile_hard;
-	m.memory = (uint64_t)info.totalram * info.mem_unit;
-	cgroup_limit(&m.memory);
+	m.memory = limits_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup",
+	        (uint64_t)info.totalram * info.mem_unit);
 	*ret = m;
 	return 0;
 }
@@ -150,12 +151,40 @@ struct shape {
 	uint64_t cost; /* descriptors of one connection */
 	bool private;
 	uint64_t hard; /* RLIMIT_NOFILE */
+	const struct config *config;
 };
+
+/* Writes «PLACE: [section] key: », with which a mistake begins. */
+static void say_key(const struct config *config, enum config_key_index key, FILE *out)
+{
+	char text[CONFIG_PLACE_MAX];
+
+	(void)fprintf(out, "%s: ", config_format_key(config, key, text));
+}
+
+/* « (PLACE)» after another key's value, "" where that is the default. */
+static const char *place_of(const struct config *config, enum config_key_index key,
+        char buf[static CONFIG_PLACE_MAX])
+{
+	const struct config_place *place = &config->origin[key];
+
+	if (!place->name)
+		return "";
+	(void)strcpy(buf, " (");
+	(void)config_place_format(place, buf + 2, CONFIG_PLACE_MAX - 3);
+	return strcat(buf, ")");
+}
 
 /* Also the step in which slots come: one, or with private tables one in each. */
 static uint64_t shape_tables(const struct shape *s)
 {
 	return s->private ? s->workers : 1;
+}
+
+/* Also what its own table must hold, where it has one. */
+static uint64_t kept_for_main(const struct shape *s)
+{
+	return LIMITS_KEPT_MAIN + (s->private ? s->workers : 0);
 }
 
 static uint64_t linger_for(uint64_t slots)
@@ -174,7 +203,7 @@ static uint64_t table_for_slots(const struct shape *s, uint64_t slots)
 	if (s->private)
 		return LIMITS_KEPT_WORKER + s->workers + linger +
 		       slots / s->workers * s->cost;
-	return LIMITS_KEPT_MAIN + s->workers * (LIMITS_KEPT_WORKER + linger) +
+	return kept_for_main(s) + s->workers * (LIMITS_KEPT_WORKER + linger) +
 	       slots * s->cost;
 }
 
@@ -184,7 +213,7 @@ static uint64_t fds_for_slots(const struct shape *s, uint64_t slots)
 	uint64_t step = shape_tables(s);
 	uint64_t table = table_for_slots(s, (slots + step - 1) / step * step);
 
-	return s->private ? LIMITS_KEPT_MAIN + s->workers * table : table;
+	return s->private ? kept_for_main(s) + s->workers * table : table;
 }
 
 /* Descriptors of one table if all have fds. */
@@ -193,8 +222,8 @@ static uint64_t table_for_fds(const struct shape *s, uint64_t fds)
 	uint64_t table = fds;
 
 	if (s->private)
-		table = fds < LIMITS_KEPT_MAIN ? 0
-		                               : (fds - LIMITS_KEPT_MAIN) / s->workers;
+		table = fds < kept_for_main(s) ? 0
+		                               : (fds - kept_for_main(s)) / s->workers;
 	return table < s->hard ? table : s->hard;
 }
 
@@ -205,7 +234,7 @@ static uint64_t slots_for_fds(const struct shape *s, uint64_t fds)
 	uint64_t fits = 0, too_many = table / s->cost + 1; /* in steps */
 
 	/* The main thread's own table has the same RLIMIT_NOFILE. */
-	if (s->hard < LIMITS_KEPT_MAIN)
+	if (s->hard < kept_for_main(s))
 		return 0;
 	while (too_many - fits > 1) {
 		uint64_t middle = fits + (too_many - fits) / 2;
@@ -227,7 +256,7 @@ static uint64_t private_workers_for(const struct shape *s, uint64_t fds, uint64_
 		        .workers = n, .cost = s->cost, .private = true, .hard = s->hard};
 
 		if (slots > 0 ? slots_for_fds(&p, n * s->hard) >= slots
-		              : n * s->hard >= fds)
+		              : n * s->hard >= fds && slots_for_fds(&p, fds) > 0)
 			return n;
 	}
 	return 0;
@@ -239,20 +268,22 @@ static void advise_more_fds(const struct shape *s, uint64_t fds, uint64_t slots,
         const char *joiner, FILE *errors)
 {
 	uint64_t n = private_workers_for(s, fds, slots);
-	uint64_t tables = shape_tables(s);
+	uint64_t tables = shape_tables(s), limit = (fds + tables - 1) / tables;
 
+	if (limit < kept_for_main(s))
+		limit = kept_for_main(s);
 	if (n > 0)
 		(void)fprintf(errors, "%s%s[workers] count >= %" PRIu64, joiner,
 		        s->private ? "" : "[workers] fd_table = private with ", n);
-	(void)fprintf(errors, "%sraise LimitNOFILE= to %" PRIu64 "\n", joiner,
-	        (fds + tables - 1) / tables);
+	(void)fprintf(errors, "%sraise LimitNOFILE= to %" PRIu64 "\n", joiner, limit);
 }
 
 /* fds is more than the machine has. */
 static void fds_refuse_most(
         const struct shape *s, uint64_t fds, uint64_t most, FILE *errors)
 {
-	(void)fprintf(errors, "[budget] fds: %" PRIu64 " asked, but ", fds);
+	say_key(s->config, CONFIG_KEY_fds, errors);
+	(void)fprintf(errors, "%" PRIu64 " asked, but ", fds);
 	if (s->private)
 		(void)fprintf(errors, "%" PRIu64 " private tables hold", s->workers);
 	else
@@ -288,18 +319,21 @@ static void fds_refuse_least(
 	uint64_t limit = (least + tables - 1) / tables;
 	uint64_t workers = workers_for_one_slot(s, asked);
 	bool is_auto = asked == CONFIG_AUTO;
+	char place[CONFIG_PLACE_MAX];
 
+	say_key(s->config, CONFIG_KEY_fds, errors);
 	(void)fprintf(errors,
-	        "[budget] fds: %" PRIu64 " %s, but [workers] count %" PRIu64
+	        "%" PRIu64 " %s, but [workers] count %" PRIu64 "%s"
 	        " needs %" PRIu64 " for a single connection; use ",
-	        fds, is_auto ? "are there" : "asked", s->workers, least);
+	        fds, is_auto ? "are there" : "asked", s->workers,
+	        place_of(s->config, CONFIG_KEY_workers, place), least);
 	if (workers > 0)
 		(void)fprintf(errors, "[workers] count <= %" PRIu64 ", or ", workers);
-	if (least <= most && s->hard >= LIMITS_KEPT_MAIN)
+	if (least <= most && s->hard >= kept_for_main(s))
 		(void)fprintf(errors, "fds >= %" PRIu64 "\n", least);
 	else
 		(void)fprintf(errors, "LimitNOFILE= of at least %" PRIu64 "%s\n",
-		        limit < LIMITS_KEPT_MAIN ? LIMITS_KEPT_MAIN : limit,
+		        limit < kept_for_main(s) ? kept_for_main(s) : limit,
 		        is_auto ? "" : " with fds = auto");
 }
 
@@ -323,20 +357,22 @@ static int fds_compute(const struct shape *s, uint64_t asked, uint64_t *ret, FIL
 
 /* max_connections as asked for, beside what fds allows. Returns 0, or 1 after a mistake.
  */
-static int slots_check_fds(
-        const struct shape *s, const struct config *config, uint64_t fds, FILE *errors)
+static int slots_check_fds(const struct shape *s, uint64_t fds, FILE *errors)
 {
+	const struct config *config = s->config;
 	uint64_t asked = config->max_connections;
+	char place[CONFIG_PLACE_MAX];
 	uint64_t allowed = slots_for_fds(s, fds);
 	uint64_t need = fds_for_slots(s, asked);
 
 	if (asked <= allowed)
 		return 0;
+	say_key(config, CONFIG_KEY_max_connections, errors);
 	(void)fprintf(errors,
-	        "[budget] max_connections: %" PRIu64 " asked, which needs fds %" PRIu64
-	        ", but fds %" PRIu64 " allows %" PRIu64
-	        "; use max_connections <= %" PRIu64,
-	        asked, need, fds, allowed, allowed);
+	        "%" PRIu64 " asked, which needs fds %" PRIu64 ", but fds %" PRIu64
+	        "%s allows %" PRIu64 "; use max_connections <= %" PRIu64,
+	        asked, need, fds, place_of(config, CONFIG_KEY_fds, place), allowed,
+	        allowed);
 	if (need <= s->hard * shape_tables(s)) {
 		(void)fprintf(errors, ", or fds >= %" PRIu64 "\n", need);
 		return 1;
@@ -348,14 +384,15 @@ static int slots_check_fds(
 }
 
 static int slots_check_memory(
-        uint64_t asked, uint64_t memory, FILE *errors, FILE *warnings)
+        const struct config *config, uint64_t memory, FILE *errors, FILE *warnings)
 {
+	uint64_t asked = config->max_connections;
 	uint64_t all = memory / LIMITS_MEMORY_CONNECTION;
 
 	if (asked > all) {
+		say_key(config, CONFIG_KEY_max_connections, errors);
 		(void)fprintf(errors,
-		        "[budget] max_connections: %" PRIu64
-		        " asked, but at 8 KiB each they "
+		        "%" PRIu64 " asked, but at 8 KiB each they "
 		        "need %" PRIu64 " MiB "
 		        "of memory and there are %" PRIu64
 		        "; use max_connections <= %" PRIu64 "\n",
@@ -363,14 +400,15 @@ static int slots_check_memory(
 		        all);
 		return 1;
 	}
-	if (asked > all / 2)
+	if (asked > all / 2) {
+		say_key(config, CONFIG_KEY_max_connections, warnings);
 		(void)fprintf(warnings,
-		        "[budget] max_connections: %" PRIu64
-		        " connections at 8 KiB each need "
+		        "%" PRIu64 " connections at 8 KiB each need "
 		        "more than half "
 		        "of the memory (%" PRIu64 " MiB); at most %" PRIu64
 		        " would stay below\n",
 		        asked, (memory >> 20), (all / 2));
+	}
 	return 0;
 }
 
@@ -406,14 +444,15 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	        .private = config->fd_table == CONFIG_FD_TABLE_PRIVATE,
 	        .hard = machine->nofile_hard < NOFILE_MAX ? machine->nofile_hard
 	                                                  : NOFILE_MAX,
+	        .config = config,
 	};
 	uint64_t asked = config->max_connections, fds = 0;
 	int wrong = fds_compute(&s, config->fds, &fds, errors);
 
 	if (asked != CONFIG_AUTO && wrong == 0)
-		wrong |= slots_check_fds(&s, config, fds, errors);
+		wrong |= slots_check_fds(&s, fds, errors);
 	if (asked != CONFIG_AUTO)
-		wrong |= slots_check_memory(asked, machine->memory, errors, warnings);
+		wrong |= slots_check_memory(config, machine->memory, errors, warnings);
 	if (wrong)
 		return 1;
 
@@ -427,8 +466,8 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	b.table_limit = table_for_fds(&s, fds);
 	/* RLIMIT_NOFILE is the process's: a small table must not make main's too small.
 	 */
-	if (b.table_limit < LIMITS_KEPT_MAIN)
-		b.table_limit = LIMITS_KEPT_MAIN;
+	if (b.table_limit < kept_for_main(&s))
+		b.table_limit = kept_for_main(&s);
 	b.table_slots = by_fds / b.tables;
 	if (b.table_slots > b.max_connections || !s.private)
 		b.table_slots = b.max_connections;

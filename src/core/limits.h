@@ -4,13 +4,20 @@
  * limits_probe reads the machine; limits_compute is arithmetic only, so that it can be
  * tested with any machine. Libraries do not log: both hand back what to say.
  *
- *   shared table:   fds  = LIMITS_KEPT_MAIN + workers * (LIMITS_KEPT_WORKER + linger)
- *                          + slots * fds_per_connection                         (+ what
- * is left) private tables: (fds - LIMITS_KEPT_MAIN) / workers, at most the hard
- * RLIMIT_NOFILE, is one table; in it LIMITS_KEPT_WORKER + workers (a wake-up descriptor
- * for each peer, under the same number in every table) + linger + table_slots * cost
- *   linger        = min(32, slots / 16), at least 1: answered connections that are still
- * being closed, a worker
+ *   shared table:   fds = LIMITS_KEPT_MAIN
+ *                         + workers * (LIMITS_KEPT_WORKER + linger)
+ *                         + slots * fds_per_connection      (+ what is left)
+ *   private tables: fds = LIMITS_KEPT_MAIN + workers
+ *                         + workers * table                 (+ what is left)
+ *                 table = LIMITS_KEPT_WORKER + workers + linger
+ *                         + table_slots * fds_per_connection,
+ *                         at most the hard RLIMIT_NOFILE
+ *   linger              = min(32, slots / 16), at least 1: answered connections that are
+ *                         still being closed, a worker
+ *
+ * With private tables each of them, the main thread's too, has the wake-up descriptors of
+ * all workers, each under the same number everywhere: that is the «+ workers» in both. So
+ * the hard RLIMIT_NOFILE has to be LIMITS_KEPT_MAIN + workers at least.
  *
  * Reads next: listener.h.
  */
@@ -56,13 +63,18 @@ struct budget {
 	enum limits_bound bound_by;
 };
 
+/* The least of memory (bytes) and the limits of the cgroup that the file `own` names, in
+ * the form of /proc/self/cgroup, and of those above it, below the mount point; version 1,
+ * 2 or both. What cannot be read sets no limit. */
+uint64_t limits_cgroup_memory(const char *own, const char *mount, uint64_t memory);
+
 /* Reads this machine and process. A file that cannot be read (confinement) leaves its
  * limit out. Returns 0 or -errno. */
 int limits_probe(struct machine *ret);
 
 /* Returns 0; 1 if the machine cannot give what the configuration asks for: `errors` then
- * has a line for each such key, with the value asked for, what stands in the way and the
- * values that would work; -errno. `warnings` gets a line for what works but should be
+ * has a line for each such key, «PLACE: [section] key: …», with the value asked for, what
+ * stands in the way and the values that would work; -errno. `warnings` gets a line for what works but should be
  * known. */
 int limits_compute(const struct machine *machine, const struct config *config,
         unsigned fds_per_connection, struct budget *ret, FILE *errors, FILE *warnings);

@@ -219,9 +219,8 @@ int port_reconfigure(
 	struct config_version *version = make_version(config);
 	if (!version)
 		return -ENOMEM;
-	int r = config->backlog == port->versions->config.backlog
-	                ? 0
-	                : listen_as(port, config);
+	/* The same backlog too: net.core.somaxconn may have been raised since. */
+	int r = listen_as(port, config);
 	if (r < 0) {
 		free(version);
 		return r;

@@ -40,7 +40,7 @@ int port_start(struct port *port);
 int port_open(struct port *port);
 
 /* Hands every worker a new configuration (live keys). budget.max_connections as computed
- * for it. Calls listen(2) again if the backlog changed. Returns 0 or -errno of listen. */
+ * for it. Calls listen(2) again, for another backlog or another net.core.somaxconn. Returns 0 or -errno of listen. */
 int port_reconfigure(
         struct port *port, const struct config *config, const struct budget *budget);
 

@@ -86,6 +86,11 @@ static int reload_try(struct daemon *d, struct report *report)
 	struct budget budget;
 
 	int r = config_load(&d->source, &config, report->error_out);
+	/* It needs a restart, which must not fail then. Name services may be slow: only if it is
+	 * another one. */
+	gid_t gid;
+	if (r == 0 && strcmp(config.control_group, d->config.control_group) != 0)
+		r = start_find_group(&config, &gid, report->error_out) ? 1 : 0;
 	if (r == 0) {
 		(void)config_keep_fixed(
 		        &d->config, &config, reload_note_fixed, report->note_out);

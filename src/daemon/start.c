@@ -88,21 +88,23 @@ static int start_find_service(struct daemon *d, const struct service *const *ser
 	return EXIT_MISCONFIG;
 }
 
-static int start_find_group(struct daemon *d)
+int start_find_group(const struct config *config, gid_t *ret, FILE *errors)
 {
-	int r = socket_file_find_group(d->config.control_group, &d->control_gid);
+	char place[CONFIG_PLACE_MAX];
+	int r = socket_file_find_group(config->control_group, ret);
 
 	if (r == 0)
 		return 0;
-	if (r > 0) {
-		log_error("[control] group: there is no group '%s'; leave it empty for "
-		          "portd's own",
-		        d->config.control_group);
-		return EXIT_MISCONFIG;
-	}
+	(void)config_format_key(config, CONFIG_KEY_control_group, place);
 	errno = -r;
-	log_error("[control] group: cannot look up '%s': %m", d->config.control_group);
-	return EXIT_SYSTEM;
+	if (r > 0)
+		(void)fprintf(errors,
+		        "%s: there is no group '%s'; leave it empty for portd's own\n",
+		        place, config->control_group);
+	else
+		(void)fprintf(errors, "%s: cannot look up '%s': %m\n", place,
+		        config->control_group);
+	return r > 0 ? EXIT_MISCONFIG : EXIT_SYSTEM;
 }
 
 int start_load(struct daemon *d, const struct options *options,
@@ -123,6 +125,7 @@ int start_load(struct daemon *d, const struct options *options,
 	if (!errors)
 		return start_no_memory();
 	int r = config_load(&d->source, &d->config, errors);
+	int group = r == 0 ? start_find_group(&d->config, &d->control_gid, errors) : 0;
 	own_fclose_p(&errors);
 	start_each_line(text, start_log_mistake, NULL);
 	if (r < 0)
@@ -131,7 +134,7 @@ int start_load(struct daemon *d, const struct options *options,
 		return EXIT_MISCONFIG;
 	log_set_level(d->config.log_level);
 	r = start_find_service(d, services);
-	return r ? r : start_find_group(d);
+	return r ? r : group;
 }
 
 int start_compute(struct daemon *d)

@@ -1,6 +1,10 @@
 /*
  * fdtable.c - see fdtable.h. The kept descriptor is /dev/null, opened anew each time.
  *
+ * Invariant of the lock: lend.mutex is held for a few instructions only, never over a
+ * system call, so that nobody can stall in it; who stalls while `taken` is waited for
+ * only once, and only so long.
+ *
  * Reads next: fdpass.c.
  */
 #include "net/fdtable.h"
@@ -13,7 +17,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/own.h"
+
+/* Far more than lending takes, far less than anybody would notice. */
+#define LOCK_WAIT (5 * CLOCK_MSEC)
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t released;
+	bool taken;
+	bool overdue; /* somebody has waited in vain for who has it now */
+} lend = {.mutex = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER};
+
+/* Of the calling thread. */
+static _Thread_local bool has_own_table, has_lock;
 
 static int compare_fds(const void *a, const void *b)
 {
@@ -25,6 +43,7 @@ int fdtable_make_private(int *keep, size_t n)
 {
 	if (unshare(CLONE_FILES) < 0)
 		return -errno;
+	has_own_table = true;
 	qsort(keep, n, sizeof(*keep), compare_fds);
 
 	unsigned first = 0;
@@ -39,16 +58,33 @@ int fdtable_make_private(int *keep, size_t n)
 	return close_range(first, ~0U, 0) < 0 ? -errno : 0;
 }
 
-static pthread_mutex_t lend_lock = PTHREAD_MUTEX_INITIALIZER;
-
 void fdtable_lock(void)
 {
-	(void)pthread_mutex_lock(&lend_lock);
+	if (has_own_table)
+		return;
+	uint64_t until_ns = clock_now() + LOCK_WAIT;
+	struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_SEC),
+	        .tv_nsec = (long)(until_ns % CLOCK_SEC)};
+	(void)pthread_mutex_lock(&lend.mutex);
+	while (lend.taken && !lend.overdue)
+		lend.overdue = pthread_cond_clockwait(&lend.released, &lend.mutex,
+		                       CLOCK_MONOTONIC, &until) != 0 &&
+		               lend.taken;
+	has_lock = !lend.taken;
+	lend.taken = true;
+	(void)pthread_mutex_unlock(&lend.mutex);
 }
 
 void fdtable_unlock(void)
 {
-	(void)pthread_mutex_unlock(&lend_lock);
+	if (!has_lock)
+		return;
+	has_lock = false;
+	(void)pthread_mutex_lock(&lend.mutex);
+	lend.taken = false;
+	lend.overdue = false;
+	(void)pthread_mutex_unlock(&lend.mutex);
+	(void)pthread_cond_signal(&lend.released);
 }
 
 static int open_null(void)

@@ -22,7 +22,13 @@ int fdtable_make_private(int *keep, size_t n);
 /* Descriptors that are kept back are lent out by closing them for a moment. In a table of
  * several threads another could take the place in that moment: so whoever lends or looks
  * for one out of need does it under this lock. Ordinary accepts do not; a worker that has
- * not noticed yet that descriptors are short may still be quicker. */
+ * not noticed yet that descriptors are short may still be quicker.
+ *
+ * Nobody waits for a thread that has stalled under it: after 5 ms fdtable_lock returns
+ * without the lock, at once for all others who come meanwhile, and the caller goes on as
+ * if it had it. Then too another thread may be quicker. A thread with a table of its own
+ * (fdtable_make_private) has nobody to exclude and takes no lock. fdtable_unlock gives
+ * back what the same thread's fdtable_lock has got, if anything. Not to be nested. */
 void fdtable_lock(void);
 void fdtable_unlock(void);
 

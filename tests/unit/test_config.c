@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "base/own.h"
 #include "config_files.h"
+#include "core/limits.h"
 
 TestSuite(config, .init = enter, .fini = leave);
 
@@ -311,9 +313,10 @@ Test(config, what_is_no_file, .timeout = 20)
 	cr_assert_eq(load("/dev/zero", &c, NULL, NULL), 1);
 	assert_said(1, "/dev/zero: cannot be read: it has more than 1 MiB");
 	cr_assert_eq(load("/dev/null", &c, NULL, NULL), 0);
-	/* A FIFO that nobody writes to must not hang a reload. */
+	/* A FIFO that nobody writes to must not hang a reload, nor count as the defaults. */
 	cr_assert_eq(mkfifo("fifo", 0600), 0);
-	cr_assert_eq(load("fifo", &c, NULL, NULL), 0);
+	cr_assert_eq(load("fifo", &c, NULL, NULL), 1);
+	assert_said(1, "fifo: cannot be read: it is a pipe with nothing in it: ");
 	/* The drop-in directory that is none. */
 	write_text("a", "");
 	write_text("a.d", "");
@@ -342,7 +345,81 @@ Test(config, a_pipe_is_read_to_its_end)
 	(void)snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
 	cr_assert_eq(load(path, &c, NULL, NULL), 0, "%s", said);
 	cr_assert_eq(c.backlog, 77);
+	/* What it said is gone: a reload finds nothing to take into force. */
+	cr_assert_eq(load(path, &c, NULL, NULL), 1);
+	assert_said(1, "/dev/fd/");
+	cr_assert(strstr(said, "read before, and only a file can be read again"), "%s",
+	        said);
 	ends[0] = own_close(ends[0]);
+}
+
+Test(config, a_drop_in_is_no_pipe, .timeout = 20)
+{
+	OWN_FD int writer = -1;
+	struct config c;
+
+	write_text("a", "");
+	cr_assert_eq(mkdir("a.d", 0755), 0);
+	cr_assert_eq(mkfifo("a.d/1.conf", 0600), 0);
+	write_text("a.d/2.conf", "[listener]\nbacklog = 0\n");
+	cr_assert_eq(load("a", &c, NULL, NULL), 1);
+	assert_said(2, "a.d/1.conf: cannot be read: it is a pipe",
+	        "a.d/2.conf:2: [listener] backlog: '0' is out of range");
+	/* Also one that has something to say. */
+	writer = open("a.d/1.conf", O_RDWR | O_CLOEXEC);
+	cr_assert_eq(write(writer, "\n", 1), 1);
+	cr_assert_eq(load("a", &c, NULL, NULL), 1);
+	assert_said(2, "a.d/1.conf: cannot be read: it is a pipe; ", "a.d/2.conf:2: ");
+	/* The way to mask a file of that name. */
+	cr_assert_eq(unlink("a.d/1.conf"), 0);
+	cr_assert_eq(symlink("/dev/null", "a.d/1.conf"), 0);
+	write_text("a.d/2.conf", "");
+	cr_assert_eq(load("a", &c, NULL, NULL), 0, "%s", said);
+}
+
+/* What is said of a budget, by computing it on a machine of 256 descriptors and 1 MiB. */
+static const char *budget_said(const struct config *c, int expected)
+{
+	static char text[4096];
+	struct machine m = {256, 256, UINT64_C(1) << 20, 2};
+	struct budget b;
+	OWN_FILE FILE *out = fmemopen(text, sizeof(text), "w");
+
+	cr_assert_eq(limits_compute(&m, c, 1, &b, out, out), expected);
+	(void)fflush(out);
+	return text;
+}
+
+static void assert_begins(const char *text, const char *expected)
+{
+	cr_assert_eq(strncmp(text, expected, strlen(expected)), 0,
+	        "expected: %s\nseen: %s", expected, text);
+}
+
+Test(config, what_the_machine_cannot_give_is_told_with_its_place)
+{
+	struct config c = load_text("[budget]\nmax_connections = 5000\n");
+	const char *text = budget_said(&c, 1), *next = strchr(text, '\n') + 1;
+
+	assert_begins(text,
+	        "a:2: [budget] max_connections: 5000 asked, which needs fds 5128, "
+	        "but fds 256 allows ");
+	assert_begins(
+	        next, "a:2: [budget] max_connections: 5000 asked, but at 8 KiB each ");
+	c = load_text("[budget]\nmax_connections = 100\nfds = 150\n");
+	assert_begins(budget_said(&c, 1),
+	        "a:2: [budget] max_connections: 100 asked, which "
+	        "needs fds 176, but fds 150 (a:3) allows ");
+	c = load_text("[budget]\nmax_connections = 100\n");
+	assert_begins(
+	        budget_said(&c, 0), "a:2: [budget] max_connections: 100 connections at ");
+	cr_assert_eq(load("/dev/null", &c, "budget.fds=300", NULL), 0);
+	assert_begins(
+	        budget_said(&c, 1), "-o budget.fds=300: [budget] fds: 300 asked, but ");
+	c = load_text("[workers]\ncount = 100\n");
+	assert_begins(budget_said(&c, 1),
+	        "[budget] fds: 256 are there, but [workers] count 100 "
+	        "(a:2) needs ");
 }
 
 Test(config, no_permission)

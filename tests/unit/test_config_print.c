@@ -1,6 +1,6 @@
 /*
  * test_config_print.c - configuration files without a mistake: what is read from them,
- * what wins, and that what is printed reads back as the same.
+ * what wins and where it stands, and that what is printed reads back as the same.
  */
 #include <criterion/criterion.h>
 
@@ -289,4 +289,56 @@ Test(config_print, a_reload_keeps_what_is_fixed)
 	changed[0] = '\0';
 	cr_assert_eq(config_keep_fixed(&old, &new, note_changed, changed), 0);
 	cr_assert_str_eq(changed, "");
+}
+
+static void assert_from(
+        const struct config *c, enum config_key_index key, const char *text)
+{
+	char buf[CONFIG_PLACE_MAX];
+
+	cr_assert_str_eq(config_format_key(c, key, buf), text);
+}
+
+Test(config_print, each_value_is_known_by_where_it_was_set_last)
+{
+	struct config c;
+
+	write_text("a",
+	        "[budget]\nfds = 300\nmax_connections = 9\n\n[control]\ngroup = x\n");
+	cr_assert_eq(mkdir("a.d", 0755), 0);
+	write_text("a.d/1.conf", "\n[budget]\n; here\nmax_connections = auto\n");
+	cr_assert_eq(load("a", &c, "control.group=y", "log.level=\033"), 1);
+	assert_from(&c, CONFIG_KEY_backlog, "[listener] backlog");
+	assert_from(&c, CONFIG_KEY_fds, "a:2: [budget] fds");
+	assert_from(
+	        &c, CONFIG_KEY_max_connections, "a.d/1.conf:4: [budget] max_connections");
+	assert_from(&c, CONFIG_KEY_control_group, "-o control.group=y: [control] group");
+	assert_from(&c, CONFIG_KEY_log_level, "[log] level");
+	struct config_place place = {"d\n", 3, NULL};
+
+	c.origin[CONFIG_KEY_log_level] = place;
+	assert_from(&c, CONFIG_KEY_log_level, "d\\x0a:3: [log] level");
+	/* However long the path: what is wrong is still named. */
+	char path[5000] = "", text[CONFIG_PLACE_MAX];
+
+	memset(path, '/', sizeof(path) - 1);
+	place.name = path;
+	c.origin[CONFIG_KEY_max_connections] = place;
+	(void)config_format_key(&c, CONFIG_KEY_max_connections, text);
+	cr_assert(strstr(text, "//:3: [budget] max_connections"), "%s", text);
+}
+
+Test(config_print, a_key_that_was_not_taken_keeps_its_place)
+{
+	struct config old, new;
+	char changed[100] = "";
+
+	write_text("a", "[listener]\nbacklog = 5\n[budget]\nfds = 300\n");
+	cr_assert_eq(load("a", &old, NULL, NULL), 0);
+	write_text("a", "[listener]\n\nbacklog = 5\n[budget]\n\nfds = 301\n[log]\n");
+	cr_assert_eq(load("a", &new, NULL, NULL), 0);
+	cr_assert_eq(config_keep_fixed(&old, &new, note_changed, changed), 1);
+	cr_assert_str_eq(changed, "budget.fds\n", "a line that moved is no change");
+	assert_from(&new, CONFIG_KEY_fds, "a:4: [budget] fds");
+	assert_from(&new, CONFIG_KEY_backlog, "a:3: [listener] backlog");
 }

@@ -4,9 +4,13 @@
  */
 #include <criterion/criterion.h>
 
+#include <ftw.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -52,11 +56,14 @@ static bool fits(uint64_t fds, uint64_t hard, uint64_t workers, bool private,
 	if (!private)
 		return 48 + workers * (8 + linger_of(slots)) + slots * cost <=
 		       (fds < hard ? fds : hard);
-	uint64_t table = fds < 48 ? 0 : (fds - 48) / workers;
+	/* Main's own table has a wake-up for each worker, too. */
+	uint64_t main_keeps = 48 + workers;
+	uint64_t table = fds < main_keeps ? 0 : (fds - main_keeps) / workers;
 
 	if (table > hard)
 		table = hard;
-	return 8 + workers + linger_of(slots) + slots / workers * cost <= table;
+	return main_keeps <= hard &&
+	       8 + workers + linger_of(slots) + slots / workers * cost <= table;
 }
 
 Test(limits, the_designs_own_machine)
@@ -83,7 +90,7 @@ Test(limits, the_designs_own_machine)
 	cr_assert_eq(o.r, 0);
 	cr_assert_eq(o.b.tables, 56);
 	cr_assert_eq(o.b.fds, 56 * 20000);
-	cr_assert_eq(o.b.table_limit, (56 * 20000 - 48) / 56);
+	cr_assert_eq(o.b.table_limit, (56 * 20000 - 48 - 56) / 56);
 	cr_assert_eq(o.b.table_slots, o.b.table_limit - 8 - 56 - 32);
 	cr_assert_eq(o.b.max_connections, 56 * o.b.table_slots);
 	cr_assert_geq(o.b.max_connections, 1000000);
@@ -118,7 +125,7 @@ static void assert_largest(
 	cr_assert_eq(o.b.linger, linger_of(slots));
 	cr_assert_eq(o.b.table_slots, slots / step);
 	cr_assert_leq(o.b.table_limit, hard);
-	cr_assert_geq(o.b.table_limit, 48);
+	cr_assert_geq(o.b.table_limit, private ? 48 + workers : 48);
 	cr_assert_eq(o.b.fds, fds);
 }
 
@@ -322,6 +329,131 @@ Test(limits, an_unbounded_machine_does_not_overflow)
 	cr_assert_eq(o.b.max_connections, o.b.table_slots * 1024);
 }
 
+/* More workers than connections: what main keeps is what matters. */
+Test(limits, many_workers_are_refused_and_granted_with_values_that_work)
+{
+	struct machine m = {660, 1024, PLENTY, 2};
+	struct config c = {.workers = 1000, .fd_table = CONFIG_FD_TABLE_PRIVATE};
+	struct outcome o = compute(&m, &c, 1);
+
+	cr_assert_eq(o.r, 1);
+	c.workers = advised(o.errors, "[workers] count <= ");
+	cr_assert_eq(c.workers, 660 - 48, "all of main's table");
+	o = compute(&m, &c, 1);
+	cr_assert_eq(o.r, 0, "%s", o.errors);
+	cr_assert_eq(o.b.table_limit, 660);
+	c.workers++;
+	o = compute(&m, &c, 1);
+	cr_assert_eq(o.r, 1);
+	m.nofile_hard = advised(o.errors, "LimitNOFILE= of at least ");
+	cr_assert_eq(m.nofile_hard, 661);
+	cr_assert_eq(compute(&m, &c, 1).r, 0);
+	/* A small budget of large tables is main's limit all the same. */
+	c.fds = 613 * (8 + 613 + 32 + 1) + 48 + 613;
+	m.nofile_hard = 655;
+	m.nofile_hard = advised(compute(&m, &c, 1).errors, "raise LimitNOFILE= to ");
+	cr_assert_eq(m.nofile_hard, 48 + 613);
+	o = compute(&m, &c, 1);
+	cr_assert_eq(o.b.max_connections, 613);
+	cr_assert_eq(o.b.table_limit, 48 + 613);
+	c.fds--;
+	cr_assert_eq(compute(&m, &c, 1).r, 1);
+	/* What is advised against too few descriptors has room for main, too. */
+	m.nofile_hard = 100;
+	c = (struct config){.fds = 50000};
+	cr_assert_not(strstr(compute(&m, &c, 1).errors, "private"), "%s", errors_text);
+	c = (struct config){.fds = 200, .fd_table = CONFIG_FD_TABLE_PRIVATE};
+	m.nofile_hard = 60;
+	o = compute(&m, &c, 1);
+	cr_assert_eq(o.r, 1);
+	c.workers = advised(o.errors, "[workers] count >= ");
+	cr_assert_eq(compute(&m, &c, 1).r, 0, "%s", o.errors);
+}
+
+/* A directory of files that stand for a cgroup's, and a file that stands for the process's. */
+static char tree[] = "/tmp/portd-test-limits-XXXXXX";
+
+static const char *const branches[] = {
+        "m", "m/a", "m/a/b", "m/memory", "m/memory/a", "m/unified", "m/unified/a"};
+
+static void grow_tree(void)
+{
+	cr_assert(mkdtemp(tree));
+	cr_assert_eq(chdir(tree), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(branches); i++)
+		cr_assert_eq(mkdir(branches[i], 0755), 0);
+}
+
+static void put(const char *path, const char *text)
+{
+	OWN_FILE FILE *f = fopen(path, "w");
+
+	cr_assert(f, "%s: %m", path);
+	cr_assert_geq(fputs(text, f), 0);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+	(void)st, (void)kind, (void)at;
+	return remove(path);
+}
+
+static void fell_tree(void)
+{
+	cr_assert_eq(chdir("/"), 0);
+	(void)nftw(tree, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The limit for a process of which /proc/self/cgroup says this, of 1000000 bytes. */
+static uint64_t limit_of(const char *own)
+{
+	put("own", own);
+	return limits_cgroup_memory("own", "m", 1000000);
+}
+
+Test(limits, cgroup_version_2, .init = grow_tree, .fini = fell_tree)
+{
+	put("m/a/b/memory.max", "max\n");
+	put("m/a/memory.max", "500000\n");
+	cr_assert_eq(limit_of("0::/a/b\n"), 500000, "the one above binds");
+	put("m/a/b/memory.max", "400000\n");
+	cr_assert_eq(limit_of("0::/a/b\n"), 400000);
+	cr_assert_eq(limit_of("0::/a/b"), 400000, "without the newline");
+	cr_assert_eq(limit_of("0::/a/b (deleted)\n"), 500000);
+	cr_assert_eq(limit_of("0::/\n"), 1000000, "the machine's own has no limit");
+	put("m/a/b/memory.max", "2000000\n");
+	put("m/a/memory.max", "2000000\n");
+	cr_assert_eq(limit_of("0::/a/b\n"), 1000000, "more than there is");
+	put("m/a/memory.max", "0\n");
+	put("m/a/b/memory.max", "many\n");
+	cr_assert_eq(limit_of("0::/a/b\n"), 1000000, "nothing to be had from these");
+	cr_assert_eq(limits_cgroup_memory("none", "m", 77), 77);
+}
+
+Test(limits, cgroup_in_a_container, .init = grow_tree, .fini = fell_tree)
+{
+	put("m/memory.max", "300000\n");
+	cr_assert_eq(limit_of("0::/\n"), 300000, "with a namespace of its own");
+	cr_assert_eq(limit_of("0::/docker/0123\n"), 300000, "with the host's path");
+	/* The process is outside of the namespace: those limits are not its own. */
+	cr_assert_eq(limit_of("0::/..\n"), 1000000);
+	cr_assert_eq(limit_of("0::/../../x\n"), 1000000);
+}
+
+Test(limits, cgroup_version_1, .init = grow_tree, .fini = fell_tree)
+{
+	put("m/memory/a/memory.limit_in_bytes", "600000\n");
+	put("m/memory/memory.limit_in_bytes", "9223372036854771712\n");
+	put("m/unified/a/memory.max", "700000\n");
+	cr_assert_eq(
+	        limit_of("5:cpu,cpuacct:/a\n4:memory:/a\n1:name=systemd:/a\n"), 600000);
+	cr_assert_eq(limit_of("5:cpu,cpuacct:/a\n1:name=systemd:/a\n"), 1000000);
+	cr_assert_eq(limit_of("0::/a\n"), 700000, "both versions side by side");
+	cr_assert_eq(limit_of("4:memory:/a\n0::/a\n"), 600000);
+	cr_assert_eq(
+	        limit_of("4\n4:memory\n\n:::\n4:memory:\n"), 1000000, "no such lines");
+}
+
 Test(limits, this_machine)
 {
 	struct machine m;
@@ -338,6 +470,24 @@ Test(limits, this_machine)
 	cr_assert_leq(m.cpus, sysconf(_SC_NPROCESSORS_CONF));
 	cr_assert_leq(m.memory, (uint64_t)info.totalram * info.mem_unit);
 	cr_assert_geq(m.memory, 1U << 20);
+}
+
+/* As under systemd's ProcSubset=pid: no /proc/meminfo, no /proc/sys. */
+Test(limits, this_machine_where_proc_shows_processes_only)
+{
+	struct machine before, confined;
+
+	cr_assert_eq(limits_probe(&before), 0);
+	if (unshare(CLONE_NEWNS) < 0 ||
+	        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	        mount("proc", "/proc", "proc", 0, "subset=pid") < 0)
+		cr_skip_test("no mounts of its own here");
+	cr_assert_neq(access("/proc/meminfo", F_OK), 0);
+	cr_assert_neq(access("/proc/sys", F_OK), 0);
+	cr_assert_eq(limits_probe(&confined), 0);
+	cr_assert_eq(confined.memory, before.memory);
+	cr_assert_eq(confined.nofile_hard, before.nofile_hard);
+	cr_assert_eq(confined.cpus, before.cpus);
 }
 
 Test(limits, names_of_what_binds)
