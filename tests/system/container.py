@@ -341,12 +341,14 @@ class Container:
         return re.search(r"^-- cursor: (\S+)$", out, re.M)[1]
 
     def journal(self, since, unit=None):
-        """The records since a cursor, each with all its fields."""
+        """The records since a cursor, each with all its fields; of a unit: its own, and systemd's about
+        it. (journalctl 252 skips one more with --after-cursor and a filter that the cursor's record
+        does not pass.)"""
         self.run("journalctl", "--sync")
-        which = ["-u", unit] if unit else []
-        out = self.run("journalctl", "-q", "--all", "-o", "json", f"--after-cursor={since}",
-                       *which).stdout
-        return [json.loads(line) for line in out.splitlines()]
+        out = self.run("journalctl", "-q", "--all", "-o", "json", f"--after-cursor={since}").stdout
+        records = [json.loads(line) for line in out.splitlines()]
+        return [record for record in records
+                if not unit or unit in (record.get("_SYSTEMD_UNIT"), record.get("UNIT"))]
 
     def wait_journal(self, since, predicate, seconds):
         """Waits for a record for which predicate(record) holds, and returns it."""
