@@ -71,6 +71,16 @@ static int connect_to(int fd, const char *path, uint64_t deadline)
 	return 0;
 }
 
+static uint64_t find_peer(int fd)
+{
+	struct ucred peer = {0};
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid < 0)
+		return 0;
+	return (uint64_t)peer.pid;
+}
+
 /* Sends all of it. A peer that has closed already may have left an answer all the same.
  */
 static int send_request(int fd, const char *request, uint64_t deadline)
@@ -153,8 +163,10 @@ int client_ask(const char *path, const char *request, uint64_t timeout_ns,
 
 	*ret = (struct client_answer){0};
 	int r = connect_to(fd, path, deadline);
-	if (r == 0)
+	if (r == 0) {
+		ret->peer = find_peer(fd);
 		r = send_request(fd, request, deadline);
+	}
 	if (r == 0)
 		r = receive_answer(fd, deadline, ret);
 	if (r)

@@ -18,6 +18,9 @@
 struct client_answer {
 	char *bytes;
 	size_t len;
+	/* The process that listens at the socket, SO_PEERCRED; 0: it is in a pid namespace
+	 * that cannot be seen from here. */
+	uint64_t peer;
 };
 
 /* Positive outcomes of client_ask. */

@@ -3,33 +3,22 @@
  * verdict.
  *
  * Invariants: data goes to standard output, words go to stderr; every failure leaves one
- * reason there and an exit code of portctl(1); nothing is printed as data that was not a
- * whole answer.
+ * reason there and an exit code of portctl(1). A command is a row of commands[].
  *
  * Reads next: usage.c.
  */
-#include <errno.h>
 #include <getopt.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/clock.h"
 #include "base/own.h"
 #include "ctl/client.h"
+#include "ctl/commands.h"
 #include "ctl/output.h"
 #include "ctl/usage.h"
-
-enum exit_code {
-	EXIT_DONE = 0,
-	EXIT_REFUSED = 1,
-	EXIT_NO_ANSWER = 2,
-	EXIT_USAGE = 64
-};
 
 /* Long options without a letter. The formats and what else belongs to one command only.
  */
@@ -66,21 +55,25 @@ struct request {
 	int variant;
 };
 
-static const struct {
-	const char *command;
-	const char *text;
+static const struct command {
+	const char *name;
 	int variant;
+	bool to_file; /* --output goes with it */
+	const char *request;
 	unsigned timeout_s;
-} requests[] = {
-        {"stats", "stats text", 0, 10},
-        {"stats", "stats json", OPTION_JSON, 10},
-        {"stats", "stats prometheus", OPTION_PROMETHEUS, 10},
-        {"stats", "stats openmetrics", OPTION_OPENMETRICS, 10},
-        {"health", "health", 0, 10},
-        {"health", "health live", OPTION_LIVE, 10},
-        {"drain", "drain", 0, 10},
-        {"drain", "drain off", OPTION_OFF, 10},
-        {"reload", "reload", 0, 60},
+	command_fn *run;
+} commands[] = {
+        {"stats", 0, true, "stats text", 10, commands_print},
+        {"stats", OPTION_JSON, true, "stats json", 10, commands_print},
+        {"stats", OPTION_PROMETHEUS, true, "stats prometheus", 10, commands_print},
+        {"stats", OPTION_OPENMETRICS, true, "stats openmetrics", 10, commands_print},
+        {"health", 0, false, "health", 10, commands_health},
+        {"health", OPTION_LIVE, false, "health live", 10, commands_health_live},
+        {"limits", 0, false, "limits", 10, commands_limits},
+        {"limits", OPTION_JSON, false, "limits", 10, commands_limits_json},
+        {"drain", 0, false, "drain", 10, commands_print},
+        {"drain", OPTION_OFF, false, "drain off", 10, commands_print},
+        {"reload", 0, false, "reload", 60, commands_print},
 };
 
 static const char *option_name(int id)
@@ -95,17 +88,6 @@ static int usage_error(void)
 {
 	(void)fputs("Try 'portctl --help'.\n", stderr);
 	return EXIT_USAGE;
-}
-
-static int print(const char *text, size_t len)
-{
-	int r = output_write_standard(text, len);
-
-	if (r == 0)
-		return EXIT_DONE;
-	errno = -r;
-	(void)fprintf(stderr, "portctl: cannot write to standard output: %m\n");
-	return EXIT_REFUSED;
 }
 
 static int take_variant(struct request *request, int id)
@@ -144,9 +126,9 @@ static int take_option(struct request *request, int id)
 	case 1:
 		return take_word(request, optarg);
 	case OPTION_HELP:
-		return print(usage_help, strlen(usage_help));
+		return commands_say(usage_help);
 	case OPTION_VERSION:
-		return print(usage_version, strlen(usage_version));
+		return commands_say(usage_version);
 	case OPTION_OUTPUT:
 		request->output = optarg;
 		return -1;
@@ -197,25 +179,25 @@ static int unknown_command(const char *command)
 	return usage_error();
 }
 
-/* Finds the row of requests[]. Returns -1 and *ret_row, else the exit code. */
-static int find_request(const struct request *request, size_t *ret_row)
+/* Finds the row of commands[]. Returns -1 and *ret, else the exit code. */
+static int find_command(const struct request *request, const struct command **ret)
 {
 	bool known = false;
 
-	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
-		if (strcmp(requests[i].command, request->command) != 0)
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		if (strcmp(commands[i].name, request->command) != 0)
 			continue;
 		known = true;
-		if (requests[i].variant != request->variant)
+		if (commands[i].variant != request->variant)
 			continue;
-		if (request->output && strcmp(request->command, "stats") != 0)
+		if (request->output && !commands[i].to_file)
 			break;
 		if (request->output && !*request->output) {
 			(void)fputs(
 			        "portctl: --output needs the name of a file\n", stderr);
 			return usage_error();
 		}
-		*ret_row = i;
+		*ret = &commands[i];
 		return -1;
 	}
 	if (!known)
@@ -257,132 +239,11 @@ static int find_socket(const struct request *request, char path[static CLIENT_PA
 	return usage_error();
 }
 
-/* The socket is there, but not for us: tell whose it is. */
-static void explain_permission(const char *path)
-{
-	char text[4096], parent[CLIENT_PATH_MAX];
-	struct group group, *found = NULL;
-	struct stat st;
-	const char *what = path;
-
-	if (stat(path, &st) < 0) {
-		/* Then it is the directory that keeps us out. */
-		(void)snprintf(parent, sizeof(parent), "%s", path);
-		char *slash = strrchr(parent, '/');
-		if (slash)
-			*slash = '\0';
-		what = parent;
-		if (!slash || stat(parent, &st) < 0) {
-			(void)fputs(
-			        "; a directory on the way is closed to you\n", stderr);
-			return;
-		}
-	}
-	if (getgrgid_r(st.st_gid, &group, text, sizeof(text), &found) == 0 && found)
-		(void)fprintf(stderr,
-		        "; %s is for group %s (mode %04o): become a member, or be root\n",
-		        what, found->gr_name, (unsigned)st.st_mode & 07777U);
-	else
-		(void)fprintf(stderr,
-		        "; %s is for group %u (mode %04o): become a member, or be root\n",
-		        what, (unsigned)st.st_gid, (unsigned)st.st_mode & 07777U);
-}
-
-/* One line for why there is no answer. outcome is that of client_ask, err its errno. */
-static int no_answer(const char *path, int outcome, int err, unsigned timeout_s)
-{
-	errno = outcome < 0 ? -outcome : err;
-	switch (outcome) {
-	case CLIENT_NOBODY:
-		if (err == EACCES || err == EPERM) {
-			(void)fprintf(stderr, "portctl: may not open %s: %m", path);
-			explain_permission(path);
-			break;
-		}
-		(void)fprintf(stderr,
-		        "portctl: no portd answers at %s: %m; is it running? (systemctl "
-		        "status "
-		        "portd; for another socket: -s, -i or $PORTD_SOCKET)\n",
-		        path);
-		break;
-	case CLIENT_TIMEOUT:
-		(void)fprintf(stderr, "portctl: no answer from %s within %u s\n", path,
-		        timeout_s);
-		break;
-	case CLIENT_EMPTY:
-		(void)fprintf(stderr, "portctl: %s was closed without an answer\n", path);
-		break;
-	case CLIENT_CUT:
-		(void)fprintf(
-		        stderr, "portctl: the answer from %s was cut short\n", path);
-		break;
-	case CLIENT_HUGE:
-		(void)fprintf(stderr,
-		        "portctl: the answer from %s is longer than any of portd's (%u "
-		        "MiB)\n",
-		        path, CLIENT_ANSWER_MAX >> 20);
-		break;
-	default:
-		(void)fprintf(stderr, "portctl: cannot ask %s: %m\n", path);
-		break;
-	}
-	return EXIT_NO_ANSWER;
-}
-
-/* health: the state's word is the answer, and the exit code says whether it is `open`. */
-static int judge_health(const char *path, bool live, const struct client_answer *answer)
-{
-	static const char *const states[] = {
-	        "open\n", "shedding\n", "full\n", "draining\n"};
-	const char *good = live ? "live\n" : states[0];
-	bool known = strcmp(answer->bytes, good) == 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(states) && !live; i++)
-		known = known || strcmp(answer->bytes, states[i]) == 0;
-	if (!known || strlen(answer->bytes) != answer->len) {
-		(void)fprintf(stderr, "portctl: what answers at %s is no portd\n", path);
-		return EXIT_NO_ANSWER;
-	}
-
-	int printed = print(answer->bytes, answer->len);
-
-	return strcmp(answer->bytes, good) == 0 ? printed : EXIT_REFUSED;
-}
-
-static int judge(const char *path, const struct request *request,
-        const struct client_answer *answer)
-{
-	static const char error[] = "error:";
-
-	if (strncmp(answer->bytes, error, strlen(error)) == 0) {
-		(void)fputs("portctl: ", stderr);
-		(void)fwrite(answer->bytes, 1, answer->len, stderr);
-		return EXIT_REFUSED;
-	}
-	if (strcmp(request->command, "health") == 0)
-		return judge_health(path, request->variant == OPTION_LIVE, answer);
-	if (!request->output)
-		return print(answer->bytes, answer->len);
-
-	int r = output_write_file(request->output, answer->bytes, answer->len);
-	if (r == 0)
-		return EXIT_DONE;
-	errno = -r;
-	if (r == -EINVAL)
-		(void)fprintf(stderr,
-		        "portctl: %s is not a regular file, and is left alone\n",
-		        request->output);
-	else
-		(void)fprintf(stderr, "portctl: cannot write %s: %m\n", request->output);
-	return EXIT_REFUSED;
-}
-
 int main(int argc, char **argv)
 {
 	struct request request = {0};
-	OWN_ANSWER struct client_answer answer = {0};
+	const struct command *command = NULL;
 	char path[CLIENT_PATH_MAX];
-	size_t row = 0;
 
 	if (output_guard_standard() < 0)
 		return EXIT_REFUSED;
@@ -390,15 +251,15 @@ int main(int argc, char **argv)
 
 	int code = read_arguments(argc, argv, &request);
 	if (code < 0)
-		code = find_request(&request, &row);
+		code = find_command(&request, &command);
 	if (code < 0)
 		code = find_socket(&request, path);
 	if (code >= 0)
 		return code;
 
-	int r = client_ask(
-	        path, requests[row].text, requests[row].timeout_s * CLOCK_SEC, &answer);
-	if (r)
-		return no_answer(path, r, errno, requests[row].timeout_s);
-	return judge(path, &request, &answer);
+	const struct command_call call = {.path = path,
+	        .request = command->request,
+	        .timeout_s = command->timeout_s,
+	        .output = request.output};
+	return command->run(&call);
 }

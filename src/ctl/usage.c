@@ -27,6 +27,9 @@ const char usage_help[] =
         "  health            print the state: open, shedding, full, draining;\n"
         "                    exit 0 only if it is open (for readiness probes)\n"
         "    --live            exit 0 unless a worker has stalled (for liveness probes)\n"
+        "  limits            how many connections the port can hold, and what stops it;\n"
+        "                    also without a portd\n"
+        "    --json            as one JSON object\n"
         "  drain             take no new connections; the open ones go on\n"
         "    --off             take new connections again\n"
         "  reload            read the configuration again and wait for the verdict\n"
@@ -47,6 +50,7 @@ const char usage_help[] =
         "  portctl stats --json | jq .shed\n"
         "  portctl stats --prometheus --output "
         "/var/lib/prometheus/node-exporter/portd.prom\n"
+        "  portctl limits\n"
         "  portctl -i web health || echo 'not ready'\n";
 
 const char usage_version[] = "portctl " PACKAGE_VERSION "\n";
@@ -59,6 +63,8 @@ static const struct {
         {"status", "stats"},
         {"statistics", "stats"},
         {"health", "health"},
+        {"limits", "limits"},
+        {"ulimit", "limits"},
         {"drain", "drain"},
         {"undrain", "drain --off"},
         {"reload", "reload"},

@@ -5,8 +5,11 @@
  */
 #include "daemon/requests.h"
 
+#include <inttypes.h>
 #include <string.h>
+#include <sys/resource.h>
 
+#include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
 #include "core/port.h"
@@ -17,11 +20,14 @@
 #include "daemon/status.h"
 
 #define REQUESTS_LIST \
-	"stats [text|json|prometheus|openmetrics], health [live], drain [off], reload, " \
-	"version, help"
+	"stats [text|json|prometheus|openmetrics], health [live], limits, drain [off], " \
+	"reload, version, help"
 
 /* The longest request has three words, so that a fourth is an unknown request too. */
 #define REQUESTS_WORDS 3
+
+/* Longest text in the answer to `limits`. */
+#define REQUESTS_TEXT_MAX 256U
 
 static void requests_stats(struct daemon *d, const char *format, FILE *out)
 {
@@ -58,6 +64,91 @@ static void requests_health_live(struct daemon *d, FILE *out)
 		(void)fprintf(out, "error: worker %u has stalled\n", d->first_stalled);
 	else
 		(void)fprintf(out, "live\n");
+}
+
+/* One line of the answer to `limits`. */
+static void requests_number(FILE *out, const char *name, uint64_t n)
+{
+	(void)fprintf(out, "%s %" PRIu64 "\n", name, n);
+}
+
+static void requests_text(FILE *out, const char *name, const char *text)
+{
+	char line[REQUESTS_TEXT_MAX], escaped[4 * sizeof(line) + 1];
+	int len = snprintf(line, sizeof(line), "%s", text);
+
+	if (len < 0)
+		return;
+	if ((size_t)len >= sizeof(line))
+		len = sizeof(line) - 1;
+	(void)fprintf(out, "%s %s\n", name,
+	        parse_format_escapes(
+	                (const uint8_t *)line, (size_t)len, escaped, sizeof(escaped)));
+}
+
+/* RLIMIT_NOFILE as it is now: prlimit(1) changes it under a running portd. */
+static void requests_limits_nofile(FILE *out)
+{
+	struct rlimit nofile;
+
+	if (getrlimit(RLIMIT_NOFILE, &nofile) < 0)
+		return;
+	if (nofile.rlim_cur != RLIM_INFINITY)
+		requests_number(out, "nofile_soft", nofile.rlim_cur);
+	if (nofile.rlim_max != RLIM_INFINITY)
+		requests_number(out, "nofile_hard", nofile.rlim_max);
+}
+
+static void requests_limits_budget(
+        const struct daemon *d, const struct stats *s, FILE *out)
+{
+	const struct budget *b = &s->budget;
+
+	requests_number(out, "workers", b->workers);
+	requests_number(out, "tables", b->tables);
+	requests_number(
+	        out, "fd_table_private", d->config.fd_table == CONFIG_FD_TABLE_PRIVATE);
+	requests_number(out, "table_limit", b->table_limit);
+	requests_number(out, "fds", b->fds);
+	if (d->config.fds != CONFIG_AUTO)
+		requests_number(out, "fds_configured", d->config.fds);
+	requests_number(out, "fds_in_use", s->fds_in_use);
+	requests_number(out, "fds_per_connection", b->fds_per_connection);
+	requests_number(out, "max_connections", b->max_connections);
+	if (d->config.max_connections != CONFIG_AUTO)
+		requests_number(
+		        out, "max_connections_configured", d->config.max_connections);
+	requests_text(out, "bound_by", limits_bound_name(b->bound_by));
+	requests_number(out, "memory", d->machine.memory);
+	requests_number(out, "memory_per_connection", LIMITS_MEMORY_CONNECTION);
+	requests_limits_nofile(out);
+}
+
+/* For portctl, which knows the machine but not portd: one «name value» a line. What is not
+ * configured, or has no limit, has no line. */
+static void requests_limits(struct daemon *d, FILE *out)
+{
+	char address[ADDR_TEXT_MAX];
+	struct stats s;
+
+	status_collect(d, &s);
+	requests_text(out, "version", s.version);
+	requests_number(out, "pid", (uint64_t)s.pid);
+	requests_text(out, "state", state_name(s.state));
+	requests_number(out, "uptime_seconds", s.uptime_ns / CLOCK_SEC);
+	requests_text(
+	        out, "config", d->source.file ? d->source.file : CONFIG_DEFAULT_FILE);
+	requests_text(out, "listener.address", addr_format(&s.address, address));
+	requests_text(out, "service", d->config.service);
+	requests_limits_budget(d, &s, out);
+	requests_number(out, "connections", s.connections);
+	requests_number(out, "connections_peak", s.connections_peak);
+	requests_number(out, "accepted", s.total.counter[COUNTER_ACCEPTED]);
+	requests_number(out, "backlog_configured", s.backlog_configured);
+	requests_number(out, "backlog_effective", s.backlog_effective);
+	requests_number(out, "queue_depth", s.queue_depth);
+	requests_number(out, "queue_depth_peak", s.queue_depth_peak);
+	requests_number(out, "kernel_drops", s.kernel_drops);
 }
 
 /* Returns 0, or 1 after answering why not. */
@@ -137,6 +228,8 @@ void requests_answer(void *arg, const struct control_request *request, FILE *out
 		requests_health(d, out);
 	else if (strcmp(words[0], "health") == 0 && strcmp(words[1], "live") == 0)
 		requests_health_live(d, out);
+	else if (strcmp(words[0], "limits") == 0 && n == 1)
+		requests_limits(d, out);
 	else if (strcmp(words[0], "drain") == 0 && n == 1)
 		requests_drain(d, request, true, out);
 	else if (strcmp(words[0], "drain") == 0 && strcmp(words[1], "off") == 0)

@@ -1,0 +1,43 @@
+/*
+ * commands.h - what portctl's commands do with portd's answer.
+ *
+ * Reads next: usage.h.
+ */
+#ifndef CTL_COMMANDS_H
+#define CTL_COMMANDS_H
+
+#include "ctl/client.h"
+
+/* portctl's exit codes, as portctl(1) has them. */
+enum exit_code {
+	EXIT_DONE = 0,
+	EXIT_REFUSED = 1,
+	EXIT_NO_ANSWER = 2,
+	EXIT_USAGE = 64
+};
+
+/* One command as it was typed, all texts the caller's. */
+struct command_call {
+	const char *path;    /* of the socket, shorter than CLIENT_PATH_MAX */
+	const char *request; /* what portd is asked */
+	unsigned timeout_s;
+	const char *output; /* the file to write the answer to; NULL: standard output */
+};
+
+/* Each runs one command to its end: data on standard output or in `output`, every failure one
+ * reason on stderr. Returns the exit code. */
+typedef int command_fn(const struct command_call *call);
+
+/* Asks, and prints the answer as it is. */
+command_fn commands_print;
+/* Asks, and judges by the word that comes. */
+command_fn commands_health;
+command_fn commands_health_live;
+/* Asks portd if there is one, and the machine in any case. */
+command_fn commands_limits;
+command_fn commands_limits_json;
+
+/* Prints text of ours on standard output. Returns the exit code. */
+int commands_say(const char *text);
+
+#endif
