@@ -229,7 +229,8 @@ static int record_send(enum log_level level, const struct record *r, const char 
 /* Returns 0, or -errno if nobody takes it now. */
 static int log_send(enum log_level level, const struct record *record, const char *text)
 {
-	char plain[PIPE_BUF - 64];
+	/* One thread calls this, and sanitizers make frames large. */
+	static char plain[PIPE_BUF - 64];
 	int r;
 
 	(void)escape(plain, sizeof(plain), text);

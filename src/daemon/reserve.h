@@ -10,6 +10,10 @@
  * before something is lent until what was opened instead is there, or the place is filled
  * again.
  *
+ * A reload reads its files under that lock, each before it opens the next: to open all
+ * first would take as many descriptors as there are files, just when there are none.
+ * Workers do not wait for that longer than fdtable_lock lets them.
+ *
  * Reads next: control.h.
  */
 #ifndef DAEMON_RESERVE_H

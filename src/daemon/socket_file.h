@@ -24,7 +24,7 @@ struct socket_file {
 #define SOCKET_FILE_NO_GROUP ((gid_t)-1)
 
 /* Looks a group up; "" is SOCKET_FILE_NO_GROUP. It may ask the name services, so call it
- * at start only. Returns 0; 1 if there is no such group; -errno. */
+ * at start, and at a reload for a name that has changed only. Returns 0; 1 if there is no such group; -errno. */
 int socket_file_find_group(const char *name, gid_t *ret);
 
 /* Makes the parent directory if it is missing (0755, one level), replaces a socket that

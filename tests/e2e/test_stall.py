@@ -17,7 +17,7 @@ SLOTS = 64  # more than one worker takes before it is the other's turn
 
 
 def stall(portd, tid, calls, number=1):
-    """The thread's next call of these names is as good as stuck: it begins STALL seconds late."""
+    """The thread's next call of one of these names begins STALL seconds late."""
     return Trace(portd, ["-e", f"trace={calls}", "-e",
                          f"inject={calls}:delay_enter={STALL}s:when={number}"], [tid])
 
@@ -44,24 +44,34 @@ def wait_stalled(portd, crowd):
 
 
 def watched(portd, tid):
-    """{number: inode} of what a worker's epoll set has, once the worker waits with it."""
-    end = time.monotonic() + slow(5)
-    while time.monotonic() < end:
-        with open(f"/proc/{portd.pid}/task/{tid}/syscall") as file:
-            words = file.read().split()
-        if len(words) > 6:  # else it runs; its only call that waits is epoll_wait(set, ...)
-            with open(f"/proc/{portd.pid}/task/{tid}/fdinfo/{int(words[1], 16)}") as file:
-                rows = re.findall(r"tfd:\s+(\d+) .* ino:([0-9a-f]+)", file.read())
-            return {int(number): int(inode, 16) for number, inode in rows}
-    raise Fail(f"worker {tid} does not wait")
+    """{number: inode} of what a thread's epoll set has; None if it does not wait with one now."""
+    folder = f"/proc/{portd.pid}/task/{tid}"
+    with open(f"{folder}/syscall") as file:
+        words = file.read().split()  # "running", or the number of the call and its arguments
+    number = int(words[1], 16) if len(words) > 6 else -1
+    try:
+        if os.readlink(f"{folder}/fd/{number}") != "anon_inode:[eventpoll]":
+            return None
+        with open(f"{folder}/fdinfo/{number}") as file:
+            rows = re.findall(r"tfd:\s+(\d+) .* ino:([0-9a-f]+)", file.read())
+    except FileNotFoundError:
+        return None
+    return {int(number): int(inode, 16) for number, inode in rows}
 
 
 def by_id(portd):
-    """The workers' threads in the order of their ids, which is that of their wake-ups."""
+    """{thread: what it watches} of the workers, in the order of their ids, which is that of their
+    wake-ups. A sanitizer's own thread is none of them."""
     def wake_up(tid):
         folder = f"/proc/{portd.pid}/task/{tid}/fd"
-        return min(n for n in watched(portd, tid) if "eventfd" in os.readlink(f"{folder}/{n}"))
-    return sorted(portd.tids()[1:], key=wake_up)
+        return min(n for n in workers[tid] if "eventfd" in os.readlink(f"{folder}/{n}"))
+    end = time.monotonic() + slow(5)
+    while True:
+        workers = {tid: watched(portd, tid) for tid in portd.tids() if tid != portd.pid}
+        workers = {tid: seen for tid, seen in workers.items() if seen}
+        if len(workers) == int(portd.options["workers.count"]):
+            return {tid: workers[tid] for tid in sorted(workers, key=wake_up)}
+        check(time.monotonic() < end, "not all workers wait")
 
 
 def holder_of(portd, crowd):
@@ -71,7 +81,7 @@ def holder_of(portd, crowd):
                         if f":{portd.port:04X} 00000000:0000 0A" in row)
     end = time.monotonic() + slow(2)
     while time.monotonic() < end:
-        holders = [tid for tid in by_id(portd) if listener in watched(portd, tid).values()]
+        holders = [tid for tid, seen in by_id(portd).items() if listener in seen.values()]
         if len(holders) == 1:
             return holders[0]
         crowd.run(0.01)
@@ -85,7 +95,7 @@ class Full:
     def __init__(self, portd, waiting):
         self.portd = portd
         self.crowd = portd.crowd()
-        tids = by_id(portd)
+        tids = list(by_id(portd))
         self.of = {tid: [] for tid in tids}
         before = [0, 0]
         for _ in range(portd.stats()["budget"]["max_connections"]):
@@ -116,7 +126,7 @@ def test_with_the_only_wake_up(table):
     with Portd({"workers.count": "2"}, table=table) as portd:
         crowd = portd.crowd()
         waits = []
-        for tid in portd.tids()[1:]:
+        for tid in by_id(portd):
             trace = stall(portd, tid, "accept4")
             client = crowd.connect(1, send=b"x")[0]
             crowd.wait_served([client], 3, "the client of a worker that has stalled")
@@ -281,7 +291,7 @@ def serve_one_after_the_other(portd, clients):
         accepted = [w["accepted"] for w in portd.stats()["workers"]]
         equal(sorted(accepted), [0, 0, 1], "accepted by each")
         waiting = [connect() for _ in range(3)]
-        if holder_of(portd, portd.crowd()) == by_id(portd)[accepted.index(1)]:
+        if holder_of(portd, portd.crowd()) == list(by_id(portd))[accepted.index(1)]:
             return None
         return [first] + [served(client) for client in waiting]
     finally:
