@@ -44,17 +44,30 @@ static void permission_format(const char *path, char *buf, size_t size)
 		        what, (unsigned)st.st_gid, (unsigned)st.st_mode & 07777U);
 }
 
+/* The unit whose socket this is, as portd's units have it. */
+static void unit_format(const char *path, char *buf, size_t size)
+{
+	char name[256];
+
+	if (sscanf(path, "/run/portd-%200[^/]/control.sock", name) == 1)
+		(void)snprintf(buf, size, "portd@%s", name);
+	else
+		(void)snprintf(buf, size, "portd");
+}
+
 static void nobody_format(const char *path, int err, char *buf, size_t size)
 {
 	char more[512];
 
 	errno = err;
 	if (err != EACCES && err != EPERM) {
+		unit_format(path, more, sizeof(more));
+		errno = err;
 		(void)snprintf(buf, size,
 		        "no portd answers at %s: %m; is it running? (systemctl status "
-		        "portd; for "
-		        "another socket: -s, -i or $PORTD_SOCKET)",
-		        path);
+		        "%s; "
+		        "for another socket: -s, -i or $PORTD_SOCKET)",
+		        path, more);
 		return;
 	}
 	permission_format(path, more, sizeof(more));

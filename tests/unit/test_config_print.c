@@ -319,7 +319,8 @@ Test(config_print, each_value_is_known_by_where_it_was_set_last)
 	c.origin[CONFIG_KEY_log_level] = place;
 	assert_from(&c, CONFIG_KEY_log_level, "d\\x0a:3: [log] level");
 	/* However long the path: what is wrong is still named. */
-	char path[5000] = "", text[CONFIG_PLACE_MAX];
+	static char path[5000];
+	char text[CONFIG_PLACE_MAX];
 
 	memset(path, '/', sizeof(path) - 1);
 	place.name = path;
