@@ -1,0 +1,230 @@
+/*
+ * bucket.c - token buckets, as the time at which they will be full (GCRA's theoretical
+ * arrival time): nothing has to be refilled, and a bucket that is left alone is full.
+ *
+ * Let T = 1/rate be a token's time, B the burst, F the time at which the bucket will be
+ * full. A take at time x succeeds if F <= x + (B-1)T, and then F := max(F, x) + T.
+ *
+ * The bound. Of the takes with x in a window [s, s+t], let a at x1 be the first and z at
+ * x2 the last of m in the order in which the bucket saw them. After a, F >= x1 + T; each
+ * take adds T at least; so before z, F >= x1 + (m-1)T. z succeeded: F <= x2 + (B-1)T.
+ * Hence (m-1)T <= x2 - x1 + (B-1)T, so m <= B + rate * (x2 - x1) <= B + rate * t. Nothing
+ * here needs x1 <= x2: clocks of threads may disagree. Nothing is refused that this
+ * allows: F is x + kT for the x at which the bucket was last full and the k takes since,
+ * and a refusal says that these k and one more are above the bound for the window from x.
+ *
+ * Exact. T is no whole number of ns (rate 3: 333,333,333 1/3). So F is kept as ns and a
+ * part counted in 1/rate ns, T is added as its quotient and its remainder of 1e9/rate,
+ * and all comparisons are in units of 1/rate ns: no rounding, no drift; rate 3 gives
+ * 10,800 an hour. That is 93 bits at the greatest rate. In 64 bits one would have to
+ * round (a bound that is off by a token now and then) or to wrap (a bucket left alone
+ * for too long looks empty), so threads that share a bucket take a lock for some ten
+ * instructions, in which nothing can sleep. A take costs 19 ns of CPU time, up to 34
+ * where two threads do nothing else (tests/bench/bench_checks.c); a connection costs
+ * 40,000.
+ *
+ * Giving back. Had the take A at xA never been, F would be less by T now, unless the
+ * bucket, without A, had been full and spilt: that is so only if since A a take found F
+ * < x + T. full_seen is the latest such x. It is above xA only for takes after A: as
+ * long as A counts, F >= xA + T, so F < x + T means x > xA. If there was none, F - T is
+ * what F would have been (max(F, x) - T = max(F - T, x) where F - T >= x), and the bound
+ * holds for the takes that were not given back. If there was one, nothing is given back.
+ *
+ * Invariants: part < rate; F is never lowered but by bucket_return and by a change of the
+ * rate.
+ *
+ * Reads next: source.c.
+ */
+#include "core/bucket.h"
+
+#include "base/clock.h"
+
+/* A token, in units of 1/rate ns. */
+#define TOKEN CLOCK_SEC
+
+void bucket_rate_change(
+        struct bucket_rate *rate, uint32_t per_second, uint32_t burst, uint64_t now)
+{
+	if (per_second == 0 || burst == 0)
+		burst = per_second;
+	if (per_second == rate->rate && burst == rate->burst)
+		return;
+	*rate = (struct bucket_rate){.rate = per_second,
+	        .burst = burst,
+	        .generation = rate->generation + 1,
+	        .since = now};
+	if (per_second > 0) {
+		rate->whole = (uint32_t)(TOKEN / per_second);
+		rate->rest = (uint32_t)(TOKEN % per_second);
+		rate->slack = (burst - 1) * TOKEN;
+	}
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Makes b a bucket of this rate. */
+static void bucket_adapt(struct bucket *b, const struct bucket_rate *rate)
+{
+	if (b->generation == rate->generation)
+		return;
+	b->generation = rate->generation;
+	/* No take from before may be given back: above the time of every one, also of threads
+	 * whose now is not the same as that of who made the change. */
+	if (b->full_at > 0)
+		b->full_seen = max_u64(b->full_seen, rate->since + CLOCK_SEC);
+	b->part = 0;
+	if (rate->rate > 0) {
+		/* A full bucket's time, rounded up. */
+		uint64_t most = (rate->slack + TOKEN + rate->rate - 1) / rate->rate;
+
+		if (b->full_at > clock_add(rate->since, most))
+			b->full_at = rate->since + most;
+	}
+}
+
+/* What b lacks, in units of 1/rate ns; UINT64_MAX if it is more than that holds. */
+static uint64_t bucket_lack(
+        const struct bucket *b, const struct bucket_rate *rate, uint64_t now)
+{
+	uint64_t lack;
+
+	if (b->full_at < now)
+		return 0;
+	if (__builtin_mul_overflow(b->full_at - now, (uint64_t)rate->rate, &lack) ||
+	        __builtin_add_overflow(lack, (uint64_t)b->part, &lack))
+		return UINT64_MAX;
+	return lack;
+}
+
+int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now)
+{
+	if (rate->rate == 0)
+		return 0;
+	bucket_adapt(b, rate);
+	uint64_t lack = bucket_lack(b, rate, now);
+
+	if (lack > rate->slack)
+		return BUCKET_EMPTY;
+	if (lack < TOKEN)
+		b->full_seen = max_u64(b->full_seen, now);
+	if (b->full_at < now) {
+		b->full_at = now;
+		b->part = 0;
+	}
+	b->full_at += rate->whole;
+	b->part += rate->rest;
+	if (b->part >= rate->rate) {
+		b->part -= rate->rate;
+		b->full_at++;
+	}
+	return 0;
+}
+
+void bucket_return(struct bucket *b, const struct bucket_rate *rate, uint64_t taken)
+{
+	if (rate->rate == 0 || b->generation != rate->generation || b->full_seen > taken)
+		return;
+	b->full_at -= rate->whole;
+	if (b->part < rate->rest) {
+		b->part += rate->rate;
+		b->full_at--;
+	}
+	b->part -= rate->rest;
+}
+
+uint32_t bucket_tokens(
+        const struct bucket *b, const struct bucket_rate *rate, uint64_t now)
+{
+	struct bucket copy = *b;
+
+	if (rate->rate == 0)
+		return UINT32_MAX;
+	bucket_adapt(&copy, rate);
+	uint64_t lack = bucket_lack(&copy, rate, now);
+
+	return lack > rate->slack ? 0 : (uint32_t)((rate->slack + TOKEN - lack) / TOKEN);
+}
+
+uint64_t bucket_wait(const struct bucket *b, const struct bucket_rate *rate, uint64_t now)
+{
+	struct bucket copy = *b;
+
+	if (rate->rate == 0)
+		return 0;
+	bucket_adapt(&copy, rate);
+	uint64_t lack = bucket_lack(&copy, rate, now);
+
+	if (lack <= rate->slack)
+		return 0;
+	uint64_t over = lack - rate->slack;
+
+	return over / rate->rate + (over % rate->rate > 0);
+}
+
+bool bucket_is_full(const struct bucket *b, const struct bucket_rate *rate, uint64_t now)
+{
+	struct bucket copy = *b;
+
+	bucket_adapt(&copy, rate);
+	return bucket_lack(&copy, rate, now) == 0;
+}
+
+void bucket_shared_init(struct bucket_shared *s)
+{
+	*s = (struct bucket_shared){.is_on = 0};
+	/* Cannot fail on Linux: no attributes, nothing is allocated. */
+	(void)pthread_mutex_init(&s->lock, NULL);
+}
+
+void bucket_shared_destroy(struct bucket_shared *s)
+{
+	(void)pthread_mutex_destroy(&s->lock);
+}
+
+void bucket_shared_set(
+        struct bucket_shared *s, uint32_t rate, uint32_t burst, uint64_t now)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	bucket_rate_change(&s->rate, rate, burst, now);
+	atomic_store(&s->is_on, rate > 0);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+int bucket_shared_take(struct bucket_shared *s, uint64_t now)
+{
+	if (atomic_load_explicit(&s->is_on, memory_order_relaxed) == 0)
+		return 0;
+	(void)pthread_mutex_lock(&s->lock);
+	int r = bucket_take(&s->bucket, &s->rate, now);
+
+	(void)pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+void bucket_shared_return(struct bucket_shared *s, uint64_t taken)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	bucket_return(&s->bucket, &s->rate, taken);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+uint32_t bucket_shared_tokens(struct bucket_shared *s, uint64_t now)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	uint32_t tokens = bucket_tokens(&s->bucket, &s->rate, now);
+
+	(void)pthread_mutex_unlock(&s->lock);
+	return tokens;
+}
+
+uint64_t bucket_shared_wait(struct bucket_shared *s, uint64_t now)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	uint64_t wait = bucket_wait(&s->bucket, &s->rate, now);
+
+	(void)pthread_mutex_unlock(&s->lock);
+	return wait;
+}
