@@ -68,6 +68,14 @@ tap_empty "portd.conf(5) has every key with its default, in the table's order" \
 
 tap_empty "portctl(1) has every reason for shedding, ranked as in the table" \
 	"$(differences "$(def_field sheds.def 2)" "$(man_items portctl.1 'Reasons for shedding')")"
+tap_empty "portd.conf(5) has the reasons for shedding in the order of the table" \
+	"$(differences "$(def_field sheds.def 2)" "$(awk '
+		/^\.S[hs]/ { inside = $0 == ".Sh ORDER OF THE LIMITS" }
+		inside && item && /^\.Cm / { print $2 }
+		{ item = /^\.It$/ }' "$man/portd.conf.5")")"
+tap_empty "portd.conf(5) says how long a line may be" \
+	"$(differences "$(sed -n -e 's/^#define CONFIG_LINE_MAX *//p' "$core/config_file.h")" \
+		"$(sed -n -e 's/^.*a line may have at most \([0-9]*\) bytes\.$/\1/p' "$man/portd.conf.5")")"
 tap_empty "portctl(1) has every reason for closing" \
 	"$(differences "$(def_field closes.def 2)" "$(man_items portctl.1 'Reasons for closing')")"
 tap_empty "portctl(1) has every errno of accept4" \
@@ -176,7 +184,8 @@ if command -v python3 >/dev/null; then
 	paths=$(python3 -c '
 import json, sys
 def walk(prefix, value):
-    if prefix in ("time_in_state_seconds", "accept.errors", "shed", "closed", "queue_wait_seconds"):
+    if prefix in ("time_in_state_seconds", "accept.errors", "shed", "would_shed",
+                  "closed", "queue_wait_seconds"):
         print(prefix)
     elif prefix == "workers":
         print(prefix, *value[0], sep="\n")

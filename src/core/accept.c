@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "core/judge.h"
 #include "core/shed.h"
 #include "core/worker.h"
 #include "net/sock.h"
@@ -122,7 +123,7 @@ bool worker_check_short(struct worker *w, bool now)
 	return true;
 }
 
-static int judge(struct worker *w, int err)
+static int judge_error(struct worker *w, int err)
 {
 	if (err == EAGAIN) {
 		w->failures = 0;
@@ -156,19 +157,27 @@ static int judge(struct worker *w, int err)
 	return WORKER_ACCEPT_PAUSE;
 }
 
-int worker_accept_one(struct worker *w, bool through_kept, int *ret_fd)
+int worker_accept_one(
+        struct worker *w, bool through_kept, int *ret_fd, struct addr *ret_peer)
 {
 	counters_add(&w->counters, COUNTER_ACCEPT_CALLS, 1);
 	int listen_fd = w->port->listen_fd;
+	struct sockaddr_storage sa;
+	struct sockaddr *peer = (struct sockaddr *)&sa;
+	socklen_t len = sizeof(sa);
 	int fd = -1, err;
 	if (through_kept) {
 		err = -kept_accept(&w->kept, listen_fd, &fd);
+		if (err == 0 && getpeername(fd, peer, &len) < 0)
+			len = 0;
 	} else {
-		fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = accept4(listen_fd, peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		err = fd < 0 ? errno : 0;
 	}
 	if (err != 0)
-		return judge(w, err);
+		return judge_error(w, err);
+	if (addr_from_sockaddr(peer, len, ret_peer) < 0)
+		*ret_peer = (struct addr){.family = AF_UNSPEC};
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
 	w->failures = 0;
 	w->last_pause = 0;
@@ -178,13 +187,26 @@ int worker_accept_one(struct worker *w, bool through_kept, int *ret_fd)
 	return 0;
 }
 
-void worker_give_slot(struct worker *w)
+void worker_give_slot(struct worker *w, bool priority_slot)
 {
-	admit_give(&w->port->admit, w->id);
+	if (priority_slot)
+		admit_give_priority(&w->port->admit);
+	else
+		admit_give(&w->port->admit, w->id);
 	hold_notify(w);
 }
 
-void worker_admit(struct worker *w, int fd, uint64_t waited_ns)
+/* It was judged good, and is not served after all. */
+static void shed_late(
+        struct worker *w, int fd, enum shed_reason reason, const struct ticket *ticket)
+{
+	shed(w, fd, reason, &ticket->peer);
+	judge_undo(w, ticket);
+	worker_give_slot(w, ticket->priority_slot);
+}
+
+void worker_admit(
+        struct worker *w, int fd, uint64_t waited_ns, const struct ticket *ticket)
 {
 	bool dead, measured = waited_ns != CLOCK_INFINITY;
 	if (!measured &&
@@ -193,16 +215,26 @@ void worker_admit(struct worker *w, int fd, uint64_t waited_ns)
 	else
 		dead = sock_is_dead(fd);
 	if (dead) {
-		shed(w, fd, SHED_ABORTED);
-		worker_give_slot(w);
+		shed_late(w, fd, SHED_ABORTED, ticket);
 		return;
 	}
 	if (waited_ns != CLOCK_INFINITY)
 		counters_add_wait(&w->counters, waited_ns);
-	if (conn_open(w, fd) < 0) {
-		shed(w, fd, SHED_MEMORY);
-		worker_give_slot(w);
+	if (conn_open(w, fd, ticket) < 0)
+		shed_late(w, fd, SHED_MEMORY, ticket);
+}
+
+/* A newcomer, for which w has a slot, is judged before it is served. */
+static void judge_and_admit(struct worker *w, int fd, const struct addr *peer)
+{
+	struct ticket ticket;
+	enum shed_reason reason;
+	if (judge_newcomer(w, peer, &ticket, &reason) == 0) {
+		worker_admit(w, fd, CLOCK_INFINITY, &ticket);
+		return;
 	}
+	shed(w, fd, sock_is_dead(fd) ? SHED_ABORTED : reason, peer);
+	worker_give_slot(w, false);
 }
 
 bool worker_is_able(const struct worker *w)
@@ -312,16 +344,21 @@ static void rejoin_share(struct worker *w)
 static void accept_to_shed(struct worker *w)
 {
 	for (unsigned i = 0; i < ACCEPT_BATCH_MAX; i++) {
+		struct addr peer;
 		int fd = -1;
-		int r = worker_accept_one(w, false, &fd);
+		int r = worker_accept_one(w, false, &fd, &peer);
 		if (r == WORKER_ACCEPT_SHORT) {
 			(void)conn_linger_reclaim(w, true);
-			r = worker_accept_one(w, true, &fd);
+			r = worker_accept_one(w, true, &fd, &peer);
 			if (r == WORKER_ACCEPT_SHORT)
 				pause_for(w, ACCEPT_SKIP_PAUSE);
 		}
 		if (r == 0)
-			shed(w, fd, sock_is_dead(fd) ? SHED_ABORTED : SHED_DRAINING);
+			shed(w, fd,
+			        sock_is_dead(fd)            ? SHED_ABORTED
+			        : judge_is_denied(w, &peer) ? SHED_DENIED
+			                                    : SHED_DRAINING,
+			        &peer);
 		else if (r != WORKER_ACCEPT_SKIP)
 			break;
 	}
@@ -336,13 +373,14 @@ static void accept_batch(struct worker *w)
 			leave_full(w);
 			return;
 		}
+		struct addr peer;
 		int fd = -1;
-		int r = worker_accept_one(w, false, &fd);
+		int r = worker_accept_one(w, false, &fd, &peer);
 		if (r == 0) {
-			worker_admit(w, fd, CLOCK_INFINITY);
+			judge_and_admit(w, fd, &peer);
 			continue;
 		}
-		worker_give_slot(w);
+		worker_give_slot(w, false);
 		if (r == WORKER_ACCEPT_SHORT)
 			leave_full(w);
 		if (r == WORKER_ACCEPT_NOTHING)

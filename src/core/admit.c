@@ -72,6 +72,22 @@ void admit_take_over(struct admit *a, unsigned worker)
 	atomic_fetch_add(&a->used, 1);
 }
 
+void admit_set_priority(struct admit *a, uint32_t max)
+{
+	atomic_store(&a->priority_max, max);
+}
+
+int admit_take_priority(struct admit *a)
+{
+	return take_one(&a->priority_used, atomic_load(&a->priority_max)) ? 0
+	                                                                  : ADMIT_FULL;
+}
+
+void admit_give_priority(struct admit *a)
+{
+	atomic_fetch_sub(&a->priority_used, 1);
+}
+
 void admit_give(struct admit *a, unsigned worker)
 {
 	if (atomic_load_explicit(&a->table_slots, memory_order_relaxed) > 0)

@@ -33,6 +33,8 @@ struct admit {
 	_Atomic uint32_t
 	        low; /* open connections at which a spell of being full may end */
 	_Atomic uint32_t table_slots; /* of one private table; 0: tables are shared */
+	_Atomic uint32_t priority_used,
+	        priority_max; /* slots beyond max, for priority sources */
 	unsigned n_tables;
 	struct admit_table *table; /* one a worker */
 };
@@ -58,6 +60,13 @@ int admit_take(struct admit *a, unsigned worker);
 void admit_give(struct admit *a, unsigned worker);
 /* Takes one beyond all bounds, to be given back like any other. */
 void admit_take_over(struct admit *a, unsigned worker);
+
+/* The further slots, for priority sources. Their places in private tables are kept besides
+ * table_slots. A lower number takes nothing back. */
+void admit_set_priority(struct admit *a, uint32_t max);
+/* Takes one of them. Returns 0 or ADMIT_FULL. */
+int admit_take_priority(struct admit *a);
+void admit_give_priority(struct admit *a);
 
 /* Would admit_take succeed now? It may fail all the same a moment later. */
 bool admit_can_take(const struct admit *a, unsigned worker);

@@ -19,6 +19,18 @@
 #include "core/config_file.h"
 #include "core/config_key.h"
 
+/* The members that are memory of their own. */
+static const size_t config_lists[] = {
+        offsetof(struct config, source_allow),
+        offsetof(struct config, source_deny),
+        offsetof(struct config, source_priority),
+};
+
+static struct prefix_set **list_of(struct config *config, size_t i)
+{
+	return (struct prefix_set **)(void *)((char *)config + config_lists[i]);
+}
+
 /* One config_load(). */
 struct load {
 	struct config_reader reader;
@@ -102,14 +114,38 @@ static void config_set_defaults(struct config *config)
 		        &config_keys[i], config_keys[i].fallback, NULL, config);
 }
 
+struct prefixes_mistakes {
+	struct load *load;
+	const struct config_place *place;
+	const struct config_key *key;
+};
+
+static void load_prefixes_mistake(const char *what, void *arg)
+{
+	struct prefixes_mistakes *m = arg;
+
+	config_mistake(&m->load->reader, m->place, m->key->section, m->key->name, NULL,
+	        "%s", what);
+}
+
 /* Sets a key that exists. Returns 0, or 1 after a mistake. */
 static int load_set(struct load *load, const struct config_place *place,
         const struct config_key *key, const char *value)
 {
 	size_t i = (size_t)(key - config_keys);
 	char text[CONFIG_ADVICE_MAX];
-	int r = config_key_set(key, value, load->source->services, load->config);
+	struct prefixes_mistakes mistakes = {load, place, key};
+	bool is_list = key->type == CONFIG_TYPE_PREFIXES;
+	int r = is_list ? config_key_set_prefixes(key, value, load->config,
+	                          load_prefixes_mistake, &mistakes)
+	                : config_key_set(
+	                          key, value, load->source->services, load->config);
 
+	if (is_list && r != 0) {
+		load->is_wrong[i] = true;
+		load->no_memory |= r < 0;
+		return 1;
+	}
 	if (r < 0) {
 		struct config_seen seen = seen_text(value);
 		const char *wrong = r == -ERANGE    ? "is out of range"
@@ -270,9 +306,11 @@ int config_load(const struct config_source *source, struct config *ret, FILE *er
 		r = -ENOMEM;
 	if (r == 0)
 		contradictions_check(&load);
-	if (r < 0)
-		return r;
-	return load.reader.mistakes > 0 ? 1 : 0;
+	if (r == 0)
+		r = load.reader.mistakes > 0 ? 1 : 0;
+	if (r != 0)
+		config_release(ret);
+	return r;
 }
 
 /* The [section] line before the first key of each. */
@@ -286,10 +324,15 @@ static void section_print(size_t i, FILE *out)
 static void key_print(const struct config_key *key, const struct config *config,
         const char *prefix, FILE *out)
 {
-	char value[CONFIG_VALUE_MAX];
+	OWN_MEM char *value = NULL;
+	size_t len = 0;
+	OWN_FILE FILE *text = open_memstream(&value, &len);
 
-	config_key_format(key, config, value);
-	(void)fprintf(out, "%s%s =%s%s\n", prefix, key->name, *value ? " " : "", value);
+	if (text)
+		config_key_print(key, config, text);
+	own_fclose_p(&text);
+	(void)fprintf(out, "%s%s =%s%s\n", prefix, key->name, value && *value ? " " : "",
+	        value ? value : "");
 }
 
 void config_print(const struct config *config, FILE *out)
@@ -354,6 +397,19 @@ void config_print_template(FILE *out)
 			comment_print("A change needs a restart.", out);
 		key_print(&config_keys[i], &defaults, "#", out);
 	}
+}
+
+void config_share(const struct config *config, struct config *ret)
+{
+	*ret = *config;
+	for (size_t i = 0; i < ARRAY_SIZE(config_lists); i++)
+		(void)prefix_set_share(*list_of(ret, i));
+}
+
+void config_release(struct config *config)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(config_lists); i++)
+		*list_of(config, i) = prefix_set_free(*list_of(config, i));
 }
 
 unsigned config_keep_fixed(const struct config *a, struct config *b,

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "net/addr.h"
+#include "net/prefix.h"
 
 #define CONFIG_DEFAULT_FILE   "/etc/portd.conf"
 #define CONFIG_DEFAULT_SOCKET "/run/portd/control.sock"
@@ -65,6 +66,8 @@ struct config {
 	/* [budget] */
 	uint64_t fds;             /* CONFIG_AUTO or a number of descriptors */
 	uint64_t max_connections; /* CONFIG_AUTO or a number of slots */
+	uint64_t priority;        /* further slots, for source_priority */
+	uint64_t rate, burst;     /* connections a second, at once; 0: no limit, rate */
 	/* [shed] */
 	uint64_t queue_timeout; /* ns; CLOCK_INFINITY: never */
 	enum config_answer answer;
@@ -72,10 +75,20 @@ struct config {
 		uint8_t bytes[CONFIG_MESSAGE_MAX];
 		size_t len;
 	} message;
+	uint64_t evict_idle;    /* ns; CLOCK_INFINITY: never */
+	uint64_t start_at;      /* percent, 0 to 100 */
 	uint64_t low_watermark; /* percent, 0 to 100 */
+	unsigned gate;          /* 0 or 1 */
+	uint64_t gate_after;    /* ns; CLOCK_INFINITY: never */
+	unsigned dry_run;       /* 0 or 1 */
+	/* [source] */
+	uint64_t source_max_connections, source_rate, source_burst;      /* 0: no limit */
+	uint64_t prefix4, prefix6;                                       /* bits */
+	struct prefix_set *source_allow, *source_deny, *source_priority; /* NULL: empty */
 	/* [timeouts], ns */
 	uint64_t first_byte; /* 0: none */
 	uint64_t idle;       /* 0: none */
+	uint64_t lifetime;   /* 0: none */
 	uint64_t keepalive;  /* 0: off */
 	uint64_t drain;      /* 0: at once; CLOCK_INFINITY: no deadline */
 	/* [service] */
@@ -111,6 +124,11 @@ struct config_source {
  * drop-in directory: fine; its files count without FILE too.
  * Returns 0; 1 if there was at least one mistake (*ret is then not to be used); -ENOMEM. */
 int config_load(const struct config_source *source, struct config *ret, FILE *errors);
+
+/* A second holder of the same configuration; both release it. Main thread only. */
+void config_share(const struct config *config, struct config *ret);
+/* Gives back what config_load or config_share has filled. The empty struct is fine. */
+void config_release(struct config *config);
 
 /* "FILE:LINE", "FILE" or "-o SECTION.KEY=VALUE", control bytes escaped, cut to size. */
 char *config_place_format(const struct config_place *place, char *buf, size_t size);

@@ -10,7 +10,7 @@
  * either. So ini_parse_stream() gets its lines from line_next(), which hands it nothing
  * but "[section]" of a wanted section and "key=", both short and of plain characters. No
  * setting of inih changes what they mean, whatever options it was built with, and inih
- * finds no error. The value, which may have 4096 bytes, stays here for the handler.
+ * finds no error. The value, which may be long, stays here for the handler.
  *
  * Invariants: one line of the file is at most one line for inih; `line` is the number of
  * the line that the handler is called for; every byte of the file has been looked at: a
@@ -191,7 +191,7 @@ static bool line_take(struct lines *l)
 		if (wrong)
 			line_mistake(l, line, len, wrong);
 		else
-			line_mistake(l, line, len, "is longer than 4096 bytes");
+			line_mistake(l, line, len, "is longer than 131072 bytes");
 	}
 	return false;
 }

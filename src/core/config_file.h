@@ -17,7 +17,7 @@
 
 /* Bytes of one line without its end, and of one file. Both are far above any use: they
  * bound what a wrong -c (a disk image, /dev/zero) can cost. */
-#define CONFIG_LINE_MAX 4096
+#define CONFIG_LINE_MAX 131072
 #define CONFIG_FILE_MAX 1048576
 /* Longest name of a section or key: inih 55 keeps no more. */
 #define CONFIG_WORD_MAX 49

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -106,6 +107,8 @@ static void number_format(const struct config_key *key, const void *field, char 
 
 static const char *const fd_table_words[] = {"shared", "private", NULL};
 static const char *const answer_words[] = {"reset", "close", "message", NULL};
+static const char *const switch_words[] = {"off", "on", NULL};
+static const char *const yes_no_words[] = {"no", "yes", NULL};
 static const char *const level_words[] = {"error", "warning", "info", "debug", NULL};
 
 static int word_find(const char *const *words, const char *text)
@@ -192,6 +195,24 @@ static void message_format(const struct config_key *key, const void *field, char
 	        had.message.bytes, had.message.len, buf, CONFIG_VALUE_MAX);
 }
 
+/* As the fallback of the key, which is empty. */
+static int prefixes_clear(const struct config_key *key, const char *text, void *field)
+{
+	struct prefix_set **set = (struct prefix_set **)field;
+
+	(void)key;
+	(void)text;
+	*set = prefix_set_free(*set);
+	return 0;
+}
+
+static void prefixes_format(const struct config_key *key, const void *field, char *buf)
+{
+	(void)key;
+	(void)prefix_set_format(
+	        *(struct prefix_set *const *)field, buf, CONFIG_VALUE_MAX);
+}
+
 static int mode_set(const struct config_key *key, const char *text, void *field)
 {
 	(void)key;
@@ -237,6 +258,17 @@ static const struct kind kinds[] = {
                 .format = text_format,
                 .may_be_empty = true,
                 .allowed = "nothing, or a name of at most 31 letters, digits, _ . -"},
+        [CONFIG_TYPE_SWITCH] = {.set = word_set,
+                .format = word_format,
+                .words = switch_words},
+        [CONFIG_TYPE_YES_NO] = {.set = word_set,
+                .format = word_format,
+                .words = yes_no_words},
+        [CONFIG_TYPE_PREFIXES] = {.set = prefixes_clear,
+                .format = prefixes_format,
+                .may_be_empty = true,
+                .allowed =
+                        "addresses and networks, such as 203.0.113.0/24 2001:db8::/32"},
 };
 
 const struct config_key *config_key_find(const char *section, const char *name)
@@ -266,6 +298,40 @@ int config_key_set(const struct config_key *key, const char *text,
 	if (key->type == CONFIG_TYPE_SERVICE && services && word_find(services, text) < 0)
 		return -EINVAL;
 	return kind->set(key, text, (char *)config + key->offset);
+}
+
+int config_key_set_prefixes(const struct config_key *key, const char *text,
+        struct config *config, void (*mistake)(const char *what, void *arg), void *arg)
+{
+	struct prefix_set **field =
+	        (struct prefix_set **)(void *)((char *)config + key->offset);
+	struct prefix_set *set = NULL;
+	int r = prefix_set_parse(text, &set, mistake, arg);
+
+	if (r != 0)
+		return r;
+	(void)prefix_set_free(*field);
+	*field = set;
+	return 0;
+}
+
+void config_key_print(
+        const struct config_key *key, const struct config *config, FILE *out)
+{
+	char value[CONFIG_VALUE_MAX];
+
+	if (key->type != CONFIG_TYPE_PREFIXES) {
+		(void)fputs(config_key_format(key, config, value), out);
+		return;
+	}
+	const struct prefix_set *set =
+	        *(struct prefix_set *const *)(const void *)((const char *)config +
+	                                                    key->offset);
+	size_t size = prefix_set_format(set, NULL, 0) + 1;
+	OWN_MEM char *text = malloc(size);
+	/* Without memory the line says less than there is: out is then short as well. */
+	if (text && prefix_set_format(set, text, size) < size)
+		(void)fputs(text, out);
 }
 
 char *config_key_format(const struct config_key *key, const struct config *config,

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "core/config.h"
 
@@ -35,6 +36,9 @@ enum config_type {
 	CONFIG_TYPE_PATH,
 	CONFIG_TYPE_MODE,
 	CONFIG_TYPE_GROUP,
+	CONFIG_TYPE_SWITCH, /* off, on */
+	CONFIG_TYPE_YES_NO, /* no, yes */
+	CONFIG_TYPE_PREFIXES, /* read by config_key_set_prefixes, written by config_key_print */
 };
 
 struct config_key {
@@ -57,6 +61,15 @@ bool config_key_has_section(const char *section);
  * where that means nothing. A field that could not be set keeps its value. */
 int config_key_set(const struct config_key *key, const char *text,
         const char *const *services, struct config *config);
+
+/* The same for a list of prefixes, with each item that is wrong said to mistake, a line without its
+ * end. Returns 0; 1 after a mistake; -ENOMEM. */
+int config_key_set_prefixes(const struct config_key *key, const char *text,
+        struct config *config, void (*mistake)(const char *what, void *arg), void *arg);
+
+/* Writes the value as a file has it, of any type and length. */
+void config_key_print(
+        const struct config_key *key, const struct config *config, FILE *out);
 
 /* The text that config_key_set reads back. Two values are the same if their texts are. */
 char *config_key_format(const struct config_key *key, const struct config *config,

@@ -1,8 +1,8 @@
 /*
  * conn.c - the life and the CLOSE of a connection.
  *
- * Invariants: a connection is on exactly one of its set's lists, and which one follows
- * from its state; every OPEN one holds one slot; every way out of OPEN goes through
+ * Invariants: a connection is on exactly one of its set's lists through its timer, and which
+ * one follows from its state; an OPEN one is on the list of the living too; every OPEN one holds one slot; every way out of OPEN goes through
  * conn_close with a reason. Timeouts cost O(1) an event: each list is in order of time
  * because every entry waits equally long.
  *
@@ -55,9 +55,12 @@ static void count(_Atomic uint32_t *gauge, int by)
 
 void conn_set_init(struct conn_set *set)
 {
-	list_init(&set->silent);
-	list_init(&set->talking);
+	for (size_t i = 0; i < 2; i++) {
+		list_init(&set->silent[i]);
+		list_init(&set->talking[i]);
+	}
 	list_init(&set->linger);
+	list_init(&set->living);
 	list_init(&set->closed);
 	list_init(&set->spare);
 	list_init(&set->chunks);
@@ -103,6 +106,7 @@ static struct conn *make(
 	*conn = (struct conn){
 	        .watch = {.fd = fd, .ready = ready}, .worker = w, .active = w->now};
 	list_init(&conn->timer);
+	list_init(&conn->life);
 	return conn;
 }
 
@@ -141,7 +145,7 @@ static void note_open(struct worker *w)
 	}
 }
 
-int conn_open(struct worker *w, int fd)
+int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 {
 	const struct service *service = w->port->service;
 	struct conn *conn = make(w, fd, conn_ready);
@@ -153,10 +157,17 @@ int conn_open(struct worker *w, int fd)
 		bury(conn, true);
 		return -ENOMEM;
 	}
-	list_append(&w->conns.silent, &conn->timer);
+	conn->source = ticket->source.entry;
+	conn->priority_slot = ticket->priority_slot;
+	conn->opened = w->now;
+	list_append(&w->conns.silent[conn->priority_slot], &conn->timer);
+	list_append(&w->conns.living, &conn->life);
 	note_open(w);
+	if (w->config->dry_run && !ticket->would_shed &&
+	        port_connections(w->port) > atomic_load(&w->port->asked_max))
+		counters_add_would_shed(&w->counters, SHED_FULL);
 	if (admit_free(&w->port->admit) == 0 &&
-	        port_connections(w->port) >= atomic_load(&w->port->admit.max))
+	        port_ordinary(w->port) >= atomic_load(&w->port->admit.max))
 		port_begin_spell(w, STATE_CAUSE_SLOTS);
 
 	int r = service->open ? service->open(conn) : 0;
@@ -221,6 +232,9 @@ void conn_close(struct conn *conn, enum close_reason reason)
 	assert(conn->state == CONN_OPEN);
 	counters_add_closed(&w->counters, reason);
 	count(&w->conns.open, -1);
+	list_remove(&conn->life);
+	uint32_t source = conn->source;
+	bool priority_slot = conn->priority_slot;
 	if (w->port->service->closing)
 		w->port->service->closing(conn);
 	if (reason == CLOSE_SERVICE)
@@ -228,7 +242,9 @@ void conn_close(struct conn *conn, enum close_reason reason)
 	else
 		bury(conn, false);
 	w->gave = true;
-	worker_give_slot(w);
+	if (source != SOURCE_NONE)
+		source_give(w->port->sources, source, w->now);
+	worker_give_slot(w, priority_slot);
 }
 
 void conn_touch(struct conn *conn, bool in)
@@ -237,7 +253,7 @@ void conn_touch(struct conn *conn, bool in)
 	if (conn->spoken ? w->now - conn->active >= CONN_TOUCH_NS : in) {
 		conn->active = w->now;
 		conn->spoken = true;
-		list_move_to_end(&w->conns.talking, &conn->timer);
+		list_move_to_end(&w->conns.talking[conn->priority_slot], &conn->timer);
 	}
 }
 
@@ -272,11 +288,6 @@ bool conn_linger_reclaim(struct worker *w, bool force)
 	return true;
 }
 
-static uint64_t sooner(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* When the first of a list has waited `timeout`; 0 is no timeout. */
 static uint64_t list_deadline(const struct list *head, uint64_t timeout)
 {
@@ -284,6 +295,16 @@ static uint64_t list_deadline(const struct list *head, uint64_t timeout)
 	if (!first || timeout == 0)
 		return CLOCK_INFINITY;
 	return clock_add(container_of(first, struct conn, timer)->active, timeout);
+}
+
+/* When the connection that was opened first has lived for its time. */
+static uint64_t life_deadline(const struct worker *w)
+{
+	struct list *first = list_first(&w->conns.living);
+	if (!first || w->config->lifetime == 0)
+		return CLOCK_INFINITY;
+	return clock_add(
+	        container_of(first, struct conn, life)->opened, w->config->lifetime);
 }
 
 /* A silent connection is under both timeouts; the shorter one decides, and is the reason.
@@ -296,12 +317,48 @@ static uint64_t silent_timeout(const struct config *config, enum close_reason *r
 	return first ? config->first_byte : config->idle;
 }
 
+/* The OPEN connection that has been idle longest, or NULL: the first of a list, for each is in order
+ * of time. */
+static struct conn *idlest(const struct worker *w)
+{
+	struct list *silent = list_first(&w->conns.silent[0]);
+	struct list *talking = list_first(&w->conns.talking[0]);
+	struct conn *a = silent ? container_of(silent, struct conn, timer) : NULL;
+	struct conn *b = talking ? container_of(talking, struct conn, timer) : NULL;
+	if (a && b)
+		return a->active <= b->active ? a : b;
+	return a ? a : b;
+}
+
+uint64_t conn_idlest(const struct worker *w)
+{
+	const struct conn *conn = idlest(w);
+	return conn ? conn->active : CLOCK_INFINITY;
+}
+
+bool conn_evict(struct worker *w, uint64_t idle)
+{
+	struct conn *conn = idlest(w);
+	if (!conn || w->now < clock_add(conn->active, idle))
+		return false;
+	conn_close(conn, CLOSE_EVICTED);
+	return true;
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 uint64_t conn_next_deadline(const struct worker *w)
 {
 	enum close_reason reason;
-	uint64_t next =
-	        list_deadline(&w->conns.silent, silent_timeout(w->config, &reason));
-	next = sooner(next, list_deadline(&w->conns.talking, w->config->idle));
+	uint64_t silent = silent_timeout(w->config, &reason), next = CLOCK_INFINITY;
+	for (size_t i = 0; i < 2; i++) {
+		next = sooner(next, list_deadline(&w->conns.silent[i], silent));
+		next = sooner(next, list_deadline(&w->conns.talking[i], w->config->idle));
+	}
+	next = sooner(next, life_deadline(w));
 	return sooner(next, list_deadline(&w->conns.linger, CONN_LINGER_NS));
 }
 
@@ -316,8 +373,13 @@ void conn_expire(struct worker *w)
 {
 	enum close_reason reason;
 	uint64_t timeout = silent_timeout(w->config, &reason);
-	expire_list(w, &w->conns.silent, timeout, reason);
-	expire_list(w, &w->conns.talking, w->config->idle, CLOSE_IDLE);
+	for (size_t i = 0; i < 2; i++) {
+		expire_list(w, &w->conns.silent[i], timeout, reason);
+		expire_list(w, &w->conns.talking[i], w->config->idle, CLOSE_IDLE);
+	}
+	while (life_deadline(w) <= w->now)
+		conn_close(container_of(list_first(&w->conns.living), struct conn, life),
+		        CLOSE_LIFETIME);
 	while (list_deadline(&w->conns.linger, CONN_LINGER_NS) <= w->now)
 		(void)conn_linger_reclaim(w, true);
 }
@@ -333,12 +395,9 @@ void conn_free_closed(struct worker *w)
 
 void conn_close_all(struct worker *w, enum close_reason reason)
 {
-	struct list *const heads[] = {&w->conns.silent, &w->conns.talking};
-	for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
-		while (!list_is_empty(heads[i]))
-			conn_close(container_of(list_first(heads[i]), struct conn, timer),
-			        reason);
-	}
+	while (!list_is_empty(&w->conns.living))
+		conn_close(container_of(list_first(&w->conns.living), struct conn, life),
+		        reason);
 	while (conn_linger_reclaim(w, true))
 		;
 }

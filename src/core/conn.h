@@ -27,6 +27,7 @@
 
 #include "base/list.h"
 #include "core/counters.h"
+#include "core/ticket.h"
 #include "net/loop.h"
 
 struct worker;
@@ -50,6 +51,10 @@ struct conn {
 	uint32_t discarded; /* LINGER: bytes thrown away so far */
 	uint8_t state;      /* enum conn_state; conn.c's only setter checks it */
 	bool spoken;        /* the client has sent its first byte */
+	bool priority_slot;
+	uint32_t source;  /* its entry in the per-source books, or SOURCE_NONE */
+	struct list life; /* OPEN: the set's list by age */
+	uint64_t opened;  /* ns */
 };
 
 _Static_assert(sizeof(struct conn) <= 128, "an idle connection costs too much");
@@ -57,12 +62,14 @@ _Static_assert(sizeof(struct conn) <= 128, "an idle connection costs too much");
 /* A worker's connections. Each list is in order of time, so that the next deadline is its
  * first. */
 struct conn_set {
-	struct list silent;  /* OPEN, nothing received yet, by when they were opened */
-	struct list talking; /* OPEN, by when they last moved */
-	struct list linger;  /* by when they began */
-	struct list closed;  /* to be freed after the batch */
-	struct list spare;   /* FREE */
-	struct list chunks;  /* of memory */
+	/* [1]: those in priority slots, which nobody evicts. */
+	struct list silent[2];  /* OPEN, nothing received yet, by when they were opened */
+	struct list talking[2]; /* OPEN, by when they last moved */
+	struct list linger;     /* by when they began */
+	struct list living;     /* OPEN, through conn.life, by when they were opened */
+	struct list closed;     /* to be freed after the batch */
+	struct list spare;      /* FREE */
+	struct list chunks;     /* of memory */
 	_Atomic uint32_t open, lingering; /* written by the worker only */
 };
 
@@ -71,9 +78,9 @@ void conn_set_init(struct conn_set *set);
 void conn_set_destroy(struct conn_set *set);
 
 /* Makes a connection of fd and starts the service. The caller has taken a slot for this
- * worker. Takes over fd and the slot, unless it fails: -ENOMEM (memory, or no place in
+ * worker. Takes over fd, the slot and the ticket, unless it fails: -ENOMEM (memory, or no place in
  * the epoll set). */
-int conn_open(struct worker *worker, int fd);
+int conn_open(struct worker *worker, int fd, const struct ticket *ticket);
 
 /* Closes an OPEN connection: counts the reason, gives back the slot, closes the
  * descriptor, for CLOSE_SERVICE after lingering. */
@@ -91,6 +98,12 @@ void conn_linger_shed(struct worker *worker, int fd);
 /* Closes the lingering connection that began first, if its client has all (or if forced).
  * Returns true if there is one less now. */
 bool conn_linger_reclaim(struct worker *worker, bool force);
+
+/* When the OPEN connection in an ordinary slot that has been idle longest last moved, ns;
+ * CLOCK_INFINITY: there is none. */
+uint64_t conn_idlest(const struct worker *worker);
+/* Closes it (reason evicted) if it has been idle for at least `idle` ns. Returns true if it did. */
+bool conn_evict(struct worker *worker, uint64_t idle);
 
 /* The next deadline among the worker's connections, ns; CLOCK_INFINITY: none. */
 uint64_t conn_next_deadline(const struct worker *worker);

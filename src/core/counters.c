@@ -77,6 +77,11 @@ void counters_add_shed(struct counters *c, enum shed_reason reason)
 	counters_add_row(c, COUNTERS_ROW(shed) + (size_t)reason, 1);
 }
 
+void counters_add_would_shed(struct counters *c, enum shed_reason reason)
+{
+	counters_add_row(c, COUNTERS_ROW(would_shed) + (size_t)reason, 1);
+}
+
 void counters_add_closed(struct counters *c, enum close_reason reason)
 {
 	counters_add_row(c, COUNTERS_ROW(closed) + (size_t)reason, 1);

@@ -58,6 +58,7 @@ struct counts {
 	uint64_t counter[COUNTER_COUNT];
 	uint64_t accept_error[ACCEPT_ERROR_COUNT];
 	uint64_t shed[SHED_COUNT];
+	uint64_t would_shed[SHED_COUNT]; /* [shed] dry_run: no term of the books */
 	uint64_t closed[CLOSE_COUNT];
 	uint64_t wait[COUNTERS_WAIT_BUCKETS]; /* not cumulative */
 	uint64_t wait_sum_ns;
@@ -84,6 +85,8 @@ void counters_add(struct counters *c, enum counter which, uint64_t n);
 /* What the row says now. Any thread. */
 uint64_t counters_get(const struct counters *c, enum counter which);
 void counters_add_shed(struct counters *c, enum shed_reason reason);
+/* [shed] dry_run: it was not shed, but would have been. */
+void counters_add_would_shed(struct counters *c, enum shed_reason reason);
 void counters_add_closed(struct counters *c, enum close_reason reason);
 /* One turn of the loop that took ns. */
 void counters_add_turn(struct counters *c, uint64_t ns);

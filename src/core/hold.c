@@ -13,7 +13,7 @@
  * with; until then it is the only one to accept, and passes connections on to the
  * emptiest worker.
  *
- * Reads next: hold_pass.c.
+ * Reads next: hold_room.c.
  */
 #include "core/hold.h"
 
@@ -22,6 +22,8 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/hold_room.h"
+#include "core/judge.h"
 #include "core/shed.h"
 #include "core/worker.h"
 
@@ -80,13 +82,15 @@ static enum step wait_until(struct worker *w, uint64_t when, enum worker_listen 
 	return STEP_WAIT;
 }
 
-static void put(struct worker *w, int fd, uint64_t age)
+static void put(struct worker *w, int fd, uint64_t age, const struct ticket *ticket)
 {
 	struct held *held = &w->held;
 	held->watch.fd = fd;
 	held->since = w->now;
 	held->age = age;
 	held->dead = false;
+	held->ticket = *ticket;
+	held->evict_tried = false;
 	atomic_fetch_add(&w->port->hold.count, 1);
 	/* Asks for nothing: EPOLLERR and EPOLLHUP come all the same. */
 	(void)loop_add(&w->loop, &held->watch, 0);
@@ -109,7 +113,8 @@ static void shed_held(struct worker *w, enum shed_reason reason)
 	atomic_fetch_sub(&w->port->hold.count, 1);
 	if (reason != SHED_ABORTED)
 		counters_add_wait(&w->counters, waited);
-	shed(w, fd, reason);
+	shed(w, fd, reason, &w->held.ticket.peer);
+	judge_undo(w, &w->held.ticket);
 }
 
 /* Takes a slot for the worker that should have the next client: w itself, or the emptiest
@@ -151,10 +156,11 @@ static bool take_back(struct worker *w)
 {
 	int fd = -1;
 	uint64_t waited = 0;
-	if (hold_pass_take_back(w, &fd, &waited) != 0)
+	struct ticket ticket;
+	if (hold_pass_take_back(w, &fd, &waited, &ticket) != 0)
 		return false;
 	if (fd >= 0)
-		put(w, fd, waited);
+		put(w, fd, waited, &ticket);
 	return true;
 }
 
@@ -166,12 +172,12 @@ static bool give(struct worker *w, unsigned owner)
 	if (owner == w->id) {
 		int fd = kept_swap_low(&w->kept, take_out(w, &waited));
 		atomic_fetch_sub(&w->port->hold.count, 1);
-		worker_admit(w, fd, waited);
+		worker_admit(w, fd, waited, &w->held.ticket);
 		return true;
 	}
 	waited = clock_add(w->held.age, w->now - w->held.since);
 	loop_remove(&w->loop, &w->held.watch);
-	if (hold_pass_offer(w, w->held.watch.fd, owner, waited) < 0) {
+	if (hold_pass_offer(w, w->held.watch.fd, owner, waited, &w->held.ticket) < 0) {
 		(void)loop_add(&w->loop, &w->held.watch, 0);
 		admit_give(&w->port->admit, owner);
 		return false;
@@ -214,7 +220,8 @@ static bool queue_is_high(struct worker *w)
 	if (listener_read_queue(w->port->listen_fd, &queue) < 0)
 		return false;
 	port_note_depth(w->port, queue.depth);
-	return queue.depth > 0 &&
+	/* Behind the closed gate the queue is as short as can be, on purpose. */
+	return queue.depth > 0 && !atomic_load(&w->port->gate_closed) &&
 	       (uint64_t)queue.depth * 4 >= (uint64_t)queue.effective * 3;
 }
 
@@ -231,7 +238,12 @@ static uint64_t held_expiry(const struct worker *w)
 static bool place_held(struct worker *w)
 {
 	int owner = take_for_somebody(w);
-	return owner >= 0 && give(w, (unsigned)owner);
+	if (owner >= 0)
+		return give(w, (unsigned)owner);
+	if (!w->held.ticket.priority || !hold_room_take_priority(w))
+		return false;
+	w->held.ticket.priority_slot = true;
+	return give(w, w->id);
 }
 
 static enum step step_held(struct worker *w)
@@ -245,8 +257,18 @@ static enum step step_held(struct worker *w)
 
 	bool fds = is_short_of_fds(w);
 	port_begin_spell(w, fds ? STATE_CAUSE_FDS : STATE_CAUSE_SLOTS);
-	uint64_t expiry = held_expiry(w);
+	uint64_t expiry = held_expiry(w), room_at;
 	bool expired = w->now >= expiry;
+	enum hold_room room = hold_room_evict(w, expired, &room_at);
+	if (room == HOLD_ROOM_MADE) {
+		/* One at a time: at ENFILE somebody else may have been quicker. */
+		(void)worker_check_short(w, true);
+		return place_held(w)
+		               ? STEP_ON
+		               : wait_until(w, w->now + HOLD_RETRY_NS, WORKER_LISTEN_OFF);
+	}
+	if (room == HOLD_ROOM_ASKED)
+		return wait_until(w, room_at, WORKER_LISTEN_OFF);
 	if (expired || (expiry != CLOCK_INFINITY && queue_is_high(w))) {
 		/* A slot that has come free since is the client's, not the next one's. */
 		if (!place_held(w))
@@ -256,8 +278,8 @@ static enum step step_held(struct worker *w)
 		return STEP_ON;
 	}
 	/* Slots, but none to be had: one was only in passing. Nobody need tell of it again. */
-	uint64_t again =
-	        admit_free(&w->port->admit) > 0 && !fds ? w->now + HOLD_RETRY_NS : expiry;
+	uint64_t again = admit_free(&w->port->admit) > 0 && !fds ? w->now + HOLD_RETRY_NS
+	                                                         : room_at;
 	return wait_until(w, again < expiry ? again : expiry,
 	        expiry == CLOCK_INFINITY ? WORKER_LISTEN_OFF : WORKER_LISTEN_EDGE);
 }
@@ -317,25 +339,30 @@ static bool can_accept(struct worker *w)
 
 /* What becomes of a connection that the holder has just accepted: fd, with a slot of
  * owner's, or without one (-1). Only who has to wait is held. */
-static enum step place(struct worker *w, int fd, int owner)
+static enum step place(struct worker *w, int fd, int owner, const struct addr *peer)
 {
 	uint64_t age = 0;
-	if (listener_read_age(fd, &age) == 1) {
+	struct ticket ticket;
+	enum shed_reason reason = SHED_ABORTED;
+	if (listener_read_age(fd, &age) == 1 ||
+	        judge_newcomer(w, peer, &ticket, &reason) != 0) {
 		if (owner >= 0)
 			admit_give(&w->port->admit, (unsigned)owner);
-		shed(w, fd, SHED_ABORTED);
+		shed(w, fd, reason, peer);
 		return STEP_ON;
 	}
 	if (owner == (int)w->id) {
-		worker_admit(w, kept_swap_low(&w->kept, fd), age);
+		worker_admit(w, kept_swap_low(&w->kept, fd), age, &ticket);
 		return STEP_ON;
 	}
-	if (owner < 0 && age >= w->config->queue_timeout) {
+	if (owner < 0 && age >= w->config->queue_timeout &&
+	        !hold_room_is_possible(w, ticket.priority)) {
 		counters_add_wait(&w->counters, age);
-		shed(w, fd, is_short_of_fds(w) ? SHED_FDS : SHED_FULL);
+		shed(w, fd, is_short_of_fds(w) ? SHED_FDS : SHED_FULL, peer);
+		judge_undo(w, &ticket);
 		return STEP_ON;
 	}
-	put(w, fd, age);
+	put(w, fd, age, &ticket);
 	if (owner >= 0)
 		(void)give(w, (unsigned)owner);
 	return STEP_ON;
@@ -353,22 +380,24 @@ static enum step step_empty(struct worker *w)
 	if (owner < 0) {
 		port_begin_spell(
 		        w, is_short_of_fds(w) ? STATE_CAUSE_FDS : STATE_CAUSE_SLOTS);
-		if (w->config->queue_timeout == CLOCK_INFINITY) {
+		if (w->config->queue_timeout == CLOCK_INFINITY &&
+		        !hold_room_is_possible(w, true)) {
 			if (admit_is_short(&port->admit, w->id) && hand_over(w))
 				return STEP_WAIT;
 			return wait_until(w, CLOCK_INFINITY, WORKER_LISTEN_OFF);
 		}
 	}
 	bool through_kept = admit_is_short(&port->admit, w->id);
+	struct addr peer;
 	int fd = -1;
 	int r = WORKER_ACCEPT_SHORT;
 	if (can_accept(w))
-		r = worker_accept_one(w, through_kept, &fd);
+		r = worker_accept_one(w, through_kept, &fd, &peer);
 	if (r == 0) {
 		/* One accepted and another opened in its place: there are descriptors again. */
 		if (through_kept && kept_refill(&w->kept) == 0)
 			admit_set_short(&port->admit, w->id, false);
-		return place(w, fd, owner);
+		return place(w, fd, owner, &peer);
 	}
 	if (owner >= 0)
 		admit_give(&port->admit, (unsigned)owner);
@@ -421,7 +450,7 @@ static void settle_held(struct worker *w)
 	} else {
 		int fd = take_out(w, &waited);
 		admit_take_over(&port->admit, w->id);
-		worker_admit(w, fd, waited);
+		worker_admit(w, fd, waited, &w->held.ticket);
 		atomic_fetch_sub(&port->hold.count, 1);
 	}
 }

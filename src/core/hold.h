@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/ticket.h"
 #include "net/loop.h"
 
 struct worker;
@@ -41,8 +42,10 @@ struct hold {
 	/* written by who has claimed it, read by who has taken it */
 	_Atomic unsigned pass_to;
 	uint64_t pass_waited; /* ns in the queue and held */
-	int pass_fd;          /* shared table: the number */
-	int pass_pair[2];     /* private tables: SCM_RIGHTS; -1 when tables are shared */
+	struct ticket pass_ticket;
+	int pass_fd;           /* shared table: the number */
+	int pass_pair[2];      /* private tables: SCM_RIGHTS; -1 when tables are shared */
+	_Atomic bool evicting; /* a worker was asked to evict, and has not answered */
 	_Atomic uint32_t count; /* clients held or on their way: a term of the books */
 };
 
@@ -52,9 +55,13 @@ struct held {
 	uint64_t since;      /* when it was accepted, ns */
 	uint64_t age;        /* what it had waited by then, ns */
 	uint64_t pass_until; /* 0: none on its way; else when the holder takes it back */
-	bool dead;           /* reset while held */
-	bool again;          /* step once more before the loop waits */
-	uint64_t wake_at;    /* when to step without being woken, ns */
+	struct ticket ticket;
+	uint64_t evict_until; /* how long a peer that was asked to evict has for it */
+	unsigned evict_from;  /* which one */
+	bool evict_tried;     /* for this client */
+	bool dead;            /* reset while held */
+	bool again;           /* step once more before the loop waits */
+	uint64_t wake_at;     /* when to step without being woken, ns */
 };
 
 /* private: makes the pair. Returns 0 or -errno. */
@@ -74,10 +81,12 @@ void hold_step(struct worker *w);
 void hold_notify(struct worker *w);
 /* Offers fd, the held client, to `owner`, who has a slot for it. Takes over fd on success. Returns 0,
  * or -errno: -EBUSY if another client is still on its way. Holder only. */
-int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited);
+int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited,
+        const struct ticket *ticket);
 /* Takes back what was offered and not taken, and gives back the receiver's slot. Returns 0, with
  * *ret_fd -1 if the descriptor was lost (it is counted); 1 if there was nothing to take back. */
-int hold_pass_take_back(struct worker *w, int *ret_fd, uint64_t *ret_waited);
+int hold_pass_take_back(
+        struct worker *w, int *ret_fd, uint64_t *ret_waited, struct ticket *ret_ticket);
 /* Takes over a client that was passed to w, if one was. */
 void hold_receive(struct worker *w);
 /* When the holder wants to step without being woken, ns. */

@@ -17,6 +17,8 @@
 #include <sys/socket.h>
 
 #include "base/own.h"
+#include "core/judge.h"
+#include "core/shed.h"
 #include "core/worker.h"
 #include "net/fdpass.h"
 
@@ -44,10 +46,10 @@ static bool move(struct hold *hold, enum hold_pass from, enum hold_pass to)
 }
 
 /* A client whose descriptor was lost on its way: the kernel has closed it. */
-static void count_lost(struct worker *w)
+static void count_lost(struct worker *w, const struct ticket *ticket)
 {
-	counters_add_shed(&w->counters, SHED_FDS);
-	state_note_shed(&w->port->state, false, w->now);
+	shed_note(w, SHED_FDS, &ticket->peer);
+	judge_undo(w, ticket);
 }
 
 /* Who has set pass to TAKEN fetches the client. -1: lost. */
@@ -65,7 +67,8 @@ static int fetch_passed(struct worker *w)
 	return fd;
 }
 
-int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited)
+int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited,
+        const struct ticket *ticket)
 {
 	struct hold *hold = &w->port->hold;
 	if (!move(hold, HOLD_PASS_NONE, HOLD_PASS_CLAIMED))
@@ -82,23 +85,26 @@ int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited)
 	}
 	hold->pass_fd = fd;
 	hold->pass_waited = waited;
+	hold->pass_ticket = *ticket;
 	atomic_store(&hold->pass_to, owner);
 	atomic_store(&hold->pass, HOLD_PASS_OFFERED);
 	worker_kick(&w->port->workers[owner]);
 	return 0;
 }
 
-int hold_pass_take_back(struct worker *w, int *ret_fd, uint64_t *ret_waited)
+int hold_pass_take_back(
+        struct worker *w, int *ret_fd, uint64_t *ret_waited, struct ticket *ret_ticket)
 {
 	struct hold *hold = &w->port->hold;
 	if (!move(hold, HOLD_PASS_OFFERED, HOLD_PASS_TAKEN))
 		return 1;
 	*ret_fd = fetch_passed(w);
 	*ret_waited = hold->pass_waited;
+	*ret_ticket = hold->pass_ticket;
 	admit_give(&w->port->admit, atomic_load(&hold->pass_to));
 	atomic_fetch_sub(&hold->count, 1);
 	if (*ret_fd < 0)
-		count_lost(w);
+		count_lost(w, ret_ticket);
 	atomic_store(&hold->pass, HOLD_PASS_NONE);
 	return 0;
 }
@@ -112,14 +118,15 @@ void hold_receive(struct worker *w)
 		return;
 	int fd = fetch_passed(w);
 	uint64_t waited = hold->pass_waited;
+	struct ticket ticket = hold->pass_ticket;
 	/* The way is free again before anything that takes time. */
 	atomic_store(&hold->pass, HOLD_PASS_NONE);
 	hold_notify(w);
 	if (fd >= 0) {
-		worker_admit(w, fd, waited);
+		worker_admit(w, fd, waited, &ticket);
 	} else {
-		count_lost(w);
-		worker_give_slot(w);
+		count_lost(w, &ticket);
+		worker_give_slot(w, false);
 	}
 	/* Last: who asks whether all are gone must see it as held, or as open. */
 	atomic_fetch_sub(&hold->count, 1);

@@ -150,7 +150,8 @@ struct shape {
 	uint64_t workers;
 	uint64_t cost; /* descriptors of one connection */
 	bool private;
-	uint64_t hard; /* RLIMIT_NOFILE */
+	uint64_t hard;     /* RLIMIT_NOFILE */
+	uint64_t priority; /* slots that every table has room for beside its own */
 	const struct config *config;
 };
 
@@ -202,9 +203,9 @@ static uint64_t table_for_slots(const struct shape *s, uint64_t slots)
 
 	if (s->private)
 		return LIMITS_KEPT_WORKER + s->workers + linger +
-		       slots / s->workers * s->cost;
+		       (slots / s->workers + s->priority) * s->cost;
 	return kept_for_main(s) + s->workers * (LIMITS_KEPT_WORKER + linger) +
-	       slots * s->cost;
+	       (slots + s->priority) * s->cost;
 }
 
 /* The least fds with which so many slots fit. */
@@ -252,8 +253,11 @@ static uint64_t slots_for_fds(const struct shape *s, uint64_t fds)
 static uint64_t private_workers_for(const struct shape *s, uint64_t fds, uint64_t slots)
 {
 	for (uint64_t n = 1; n <= WORKERS_MAX; n++) {
-		struct shape p = {
-		        .workers = n, .cost = s->cost, .private = true, .hard = s->hard};
+		struct shape p = {.workers = n,
+		        .cost = s->cost,
+		        .private = true,
+		        .hard = s->hard,
+		        .priority = s->priority};
 
 		if (slots > 0 ? slots_for_fds(&p, n * s->hard) >= slots
 		              : n * s->hard >= fds && slots_for_fds(&p, fds) > 0)
@@ -442,6 +446,9 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	                                                  : cpus,
 	        .cost = fds_per_connection < 1 ? 1 : fds_per_connection,
 	        .private = config->fd_table == CONFIG_FD_TABLE_PRIVATE,
+	        .priority = prefix_set_count(config->source_priority) > 0
+	                            ? config->priority
+	                            : 0,
 	        .hard = machine->nofile_hard < NOFILE_MAX ? machine->nofile_hard
 	                                                  : NOFILE_MAX,
 	        .config = config,
@@ -462,6 +469,8 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	        .fds = fds};
 	uint64_t by_fds = slots_for_fds(&s, fds);
 
+	b.priority_slots = s.priority;
+	b.fds_slots = by_fds;
 	slots_choose(&b, asked, by_fds, machine->memory);
 	b.table_limit = table_for_fds(&s, fds);
 	/* RLIMIT_NOFILE is the process's: a small table must not make main's too small.

@@ -58,6 +58,8 @@ struct budget {
 	uint64_t
 	        table_limit; /* descriptors of one table: the soft limit that is needed */
 	uint64_t max_connections; /* slots */
+	uint64_t priority_slots;  /* further ones, for priority sources */
+	uint64_t fds_slots;       /* slots that the descriptors would allow */
 	uint64_t table_slots; /* slots of one worker's table; shared: max_connections */
 	unsigned linger;      /* a worker */
 	enum limits_bound bound_by;

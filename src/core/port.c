@@ -30,10 +30,18 @@ struct config_version {
 
 static struct config_version *make_version(const struct config *config)
 {
-	struct config_version *version = malloc(sizeof(*version));
+	struct config_version *version = calloc(1, sizeof(*version));
 	if (version)
-		*version = (struct config_version){.config = *config};
+		config_share(config, &version->config);
 	return version;
+}
+
+static struct config_version *free_version(struct config_version *version)
+{
+	struct config_version *older = version->older;
+	config_release(&version->config);
+	free(version);
+	return older;
 }
 
 static void push_version(struct port *port, struct config_version *version)
@@ -53,11 +61,8 @@ static void free_old_configs(struct port *port)
 	}
 	struct config_version *old = newest->older;
 	newest->older = NULL;
-	while (old) {
-		struct config_version *next = old->older;
-		free(old);
-		old = next;
-	}
+	while (old)
+		old = free_version(old);
 }
 
 static void kick_all(struct port *port)
@@ -97,6 +102,24 @@ static uint32_t table_slots_of(const struct port *port)
 	return port->private_tables ? (uint32_t)port->budget.table_slots : 0;
 }
 
+/* What a configuration says to those parts that keep it for themselves. */
+static void configure(struct port *port, const struct config *config)
+{
+	const struct budget *budget = &port->budget;
+	/* A dry run is held up by descriptors only. */
+	uint64_t max = config->dry_run ? budget->fds_slots : budget->max_connections;
+	admit_set_max(&port->admit, (uint32_t)max, (unsigned)config->low_watermark,
+	        table_slots_of(port));
+	atomic_store(&port->asked_max, (uint32_t)budget->max_connections);
+	admit_set_priority(&port->admit, (uint32_t)budget->priority_slots);
+	uint64_t now = clock_now();
+	bucket_shared_set(
+	        &port->rate, (uint32_t)config->rate, (uint32_t)config->burst, now);
+	source_set_limits(port->sources, (uint32_t)config->source_max_connections,
+	        (uint32_t)config->source_rate, (uint32_t)config->source_burst, now);
+	atomic_store(&port->linger, budget->linger);
+}
+
 static int init(struct port *port, const struct config *config)
 {
 	const struct budget *budget = &port->budget;
@@ -106,6 +129,13 @@ static int init(struct port *port, const struct config *config)
 	push_version(port, version);
 	int r = admit_init(&port->admit, (uint32_t)budget->max_connections,
 	        (unsigned)config->low_watermark, table_slots_of(port), budget->workers);
+	bucket_shared_init(&port->rate);
+	/* No reload can make room for more connections than there are descriptors. */
+	if (r == 0)
+		r = source_books_create(
+		        (uint32_t)budget->fds, SOURCE_SPARE, &port->sources);
+	if (r == 0)
+		configure(port, config);
 	if (r == 0)
 		r = hold_init(&port->hold, port->private_tables);
 	if (r == 0)
@@ -127,7 +157,6 @@ int port_create(struct port **ret, const struct config *config,
 	port->main_fd = main_fd;
 	port->service = service;
 	port->budget = *budget;
-	atomic_store(&port->linger, budget->linger);
 	port->private_tables = config->fd_table == CONFIG_FD_TABLE_PRIVATE;
 	port->started = clock_now();
 	port->hold = (struct hold){.pass_pair = {-1, -1}};
@@ -165,13 +194,12 @@ struct port *port_destroy(struct port *port)
 	free(port->workers);
 	free(port->stats_workers);
 	admit_destroy(&port->admit);
+	bucket_shared_destroy(&port->rate);
+	port->sources = source_books_destroy(port->sources);
 	hold_destroy(&port->hold);
 	port->listen_fd = own_close(port->listen_fd);
-	while (port->versions) {
-		struct config_version *older = port->versions->older;
-		free(port->versions);
-		port->versions = older;
-	}
+	while (port->versions)
+		port->versions = free_version(port->versions);
 	(void)pthread_cond_destroy(&port->start_changed);
 	(void)pthread_mutex_destroy(&port->start_lock);
 	(void)pthread_mutex_destroy(&port->state.lock);
@@ -201,7 +229,31 @@ int port_start(struct port *port)
 
 static int listen_as(struct port *port, const struct config *config)
 {
+	/* The gate's opening brings the new one. */
+	if (atomic_load(&port->gate_closed))
+		return 0;
 	return listen(port->listen_fd, (int)config->backlog) < 0 ? -errno : 0;
+}
+
+int port_set_gate(struct port *port, bool closed)
+{
+	uint64_t now = clock_now();
+	if (atomic_load(&port->gate_closed) == closed)
+		return 0;
+	if (listen(port->listen_fd, closed ? 0 : (int)port->versions->config.backlog) < 0)
+		return -errno;
+	atomic_store(&port->gate_closed, closed);
+	if (closed)
+		port->gates++;
+	else
+		port->gated_ns += now - port->gate_since;
+	port->gate_since = now;
+	return 1;
+}
+
+bool port_spell(struct port *port, struct state_spell *ret)
+{
+	return state_read_spell(&port->state, clock_now(), ret);
 }
 
 int port_open(struct port *port)
@@ -222,13 +274,11 @@ int port_reconfigure(
 	/* The same backlog too: net.core.somaxconn may have been raised since. */
 	int r = listen_as(port, config);
 	if (r < 0) {
-		free(version);
+		(void)free_version(version);
 		return r;
 	}
 	port->budget = *budget;
-	atomic_store(&port->linger, budget->linger);
-	admit_set_max(&port->admit, (uint32_t)budget->max_connections,
-	        (unsigned)config->low_watermark, table_slots_of(port));
+	configure(port, config);
 	/* Last: who sees the new version finds the rest in force. */
 	push_version(port, version);
 	kick_all(port);
@@ -376,6 +426,14 @@ uint32_t port_connections(const struct port *port)
 	return n;
 }
 
+uint32_t port_ordinary(const struct port *port)
+{
+	uint32_t n = port_connections(port);
+	uint32_t priority =
+	        atomic_load_explicit(&port->admit.priority_used, memory_order_relaxed);
+	return n > priority ? n - priority : 0;
+}
+
 void port_note_depth(struct port *port, uint32_t depth)
 {
 	uint32_t peak = atomic_load_explicit(&port->depth_peak, memory_order_relaxed);
@@ -404,7 +462,7 @@ void port_begin_spell(struct worker *w, enum state_cause cause)
 void port_check_spell(struct worker *w)
 {
 	struct port *port = w->port;
-	if (port_connections(port) > atomic_load(&port->admit.low))
+	if (port_ordinary(port) > atomic_load(&port->admit.low))
 		return;
 	bool able = false;
 	for (unsigned i = 0; i < port->n_workers && !able; i++)

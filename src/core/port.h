@@ -61,6 +61,13 @@ unsigned port_finish(struct port *port);
 /* The listener, still the port's. */
 int port_listener(const struct port *port);
 
+/* [shed] gate: while it is closed the kernel answers no SYN beyond one connection in the queue
+ * (listen(fd, 0)); open, it has the configured backlog. Open connections are not touched. Returns 1
+ * if that is a change, 0 if it was so, or -errno of listen. */
+int port_set_gate(struct port *port, bool closed);
+/* The spell of being full that is on. Returns true and fills *ret if one is. */
+bool port_spell(struct port *port, struct state_spell *ret);
+
 /* The pulse: pokes every worker's wake-up. A worker that has not answered the last poke
  * by the next call is stalled; a stalled worker that holds the head of the queue loses
  * that role. Returns the number of stalled workers; *ret_first is the id of the first of

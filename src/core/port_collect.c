@@ -69,8 +69,13 @@ void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
 	ret->queue_depth = queue.depth;
 	ret->queue_depth_peak = atomic_load(&port->depth_peak);
 	ret->kernel_drops = drops;
+	ret->gate_closed = atomic_load(&port->gate_closed);
+	ret->gates = port->gates;
+	ret->gated_ns = port->gated_ns + (ret->gate_closed ? now - port->gate_since : 0);
 
 	collect_workers(port, ret);
+	ret->priority_connections = atomic_load(&port->admit.priority_used);
+	source_read_usage(port->sources, &ret->sources);
 	/* After the workers: there was never more open than the peak. */
 	uint64_t peak = atomic_load(&port->peak);
 	ret->connections_peak = peak > ret->connections ? peak : ret->connections;

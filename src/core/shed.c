@@ -24,17 +24,28 @@ static void answer_message(struct worker *w, int fd)
 		conn_linger_shed(w, fd);
 }
 
-void shed(struct worker *w, int fd, enum shed_reason reason)
+void shed_note(struct worker *w, enum shed_reason reason, const struct addr *peer)
 {
 	counters_add_shed(&w->counters, reason);
+	record_add(&w->record, peer, reason, w->now);
+	if (reason == SHED_ABORTED)
+		return;
+	struct prefix net = prefix_mask(
+	        peer, (unsigned)w->config->prefix4, (unsigned)w->config->prefix6);
+	if (peer->family != AF_UNSPEC)
+		source_note_shed(w->port->sources, &net, reason, w->now);
+	state_note_shed(
+	        &w->port->state, reason != SHED_FULL && reason != SHED_FDS, w->now);
+}
+
+void shed(struct worker *w, int fd, enum shed_reason reason, const struct addr *peer)
+{
+	shed_note(w, reason, peer);
 	w->gave = true;
 	if (reason == SHED_ABORTED) {
 		(void)own_close(fd);
 		return;
 	}
-	state_note_shed(
-	        &w->port->state, reason != SHED_FULL && reason != SHED_FDS, w->now);
-
 	switch (w->config->answer) {
 	case CONFIG_ANSWER_RESET:
 		sock_reset(fd);

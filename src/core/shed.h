@@ -8,11 +8,17 @@
 #define CORE_SHED_H
 
 #include "core/counters.h"
+#include "net/addr.h"
 
 struct worker;
 
-/* Answers as configured, closes fd (or lets it linger), and counts it under this one
- * reason. SHED_ABORTED gets no answer. Takes over fd. The caller's worker only. */
-void shed(struct worker *worker, int fd, enum shed_reason reason);
+/* Answers as configured, closes fd (or lets it linger), counts it under this one reason, and
+ * notes it in the books of its source. SHED_ABORTED gets no answer. Takes over fd. The caller's
+ * worker only. */
+void shed(
+        struct worker *worker, int fd, enum shed_reason reason, const struct addr *peer);
+
+/* Counts a client that is gone already under this reason. */
+void shed_note(struct worker *worker, enum shed_reason reason, const struct addr *peer);
 
 #endif

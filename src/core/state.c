@@ -95,6 +95,29 @@ int state_spell_begin(
 	return began;
 }
 
+/* The spell with its figures so far, under the lock. */
+static struct state_spell spell_figures(struct state_machine *m, uint64_t now)
+{
+	struct state_spell spell = m->spell;
+
+	spell.lasted = now > spell.began ? now - spell.began : 0;
+	spell.shed = atomic_load(&m->spell_shed);
+	spell.depth_peak = atomic_load(&m->spell_depth_peak);
+	return spell;
+}
+
+bool state_read_spell(struct state_machine *m, uint64_t now, struct state_spell *ret)
+{
+	if (!state_is_spell(m))
+		return false;
+	pthread_mutex_lock(&m->lock);
+	bool on = atomic_load(&m->in_spell);
+	if (on)
+		*ret = spell_figures(m, now);
+	pthread_mutex_unlock(&m->lock);
+	return on;
+}
+
 int state_spell_end(struct state_machine *m, uint64_t now, struct state_spell *ret)
 {
 	int ended = 0;
@@ -103,10 +126,7 @@ int state_spell_end(struct state_machine *m, uint64_t now, struct state_spell *r
 	if (atomic_load(&m->in_spell)) {
 		settle(m, now);
 		atomic_store(&m->in_spell, false);
-		*ret = m->spell;
-		ret->lasted = now > ret->began ? now - ret->began : 0;
-		ret->shed = atomic_load(&m->spell_shed);
-		ret->depth_peak = atomic_load(&m->spell_depth_peak);
+		*ret = spell_figures(m, now);
 		ended = 1;
 	}
 	pthread_mutex_unlock(&m->lock);

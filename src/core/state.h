@@ -72,6 +72,9 @@ int state_spell_begin(
  */
 int state_spell_end(struct state_machine *m, uint64_t now, struct state_spell *ret);
 
+/* The spell that is on. Returns true and fills *ret (lasted: so far) if one is. */
+bool state_read_spell(struct state_machine *m, uint64_t now, struct state_spell *ret);
+
 static inline bool state_is_spell(const struct state_machine *m)
 {
 	return atomic_load_explicit(&m->in_spell, memory_order_seq_cst);

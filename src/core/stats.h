@@ -10,11 +10,13 @@
 #ifndef CORE_STATS_H
 #define CORE_STATS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 #include "core/counters.h"
 #include "core/limits.h"
+#include "core/source.h"
 #include "core/state.h"
 #include "net/addr.h"
 
@@ -40,6 +42,9 @@ struct stats {
 	uint64_t queue_depth;
 	uint64_t queue_depth_peak;
 	uint64_t kernel_drops;
+	bool gate_closed; /* [shed] gate: the kernel answers no SYNs now */
+	uint64_t gates;   /* how often it was closed */
+	uint64_t gated_ns;
 
 	/* the budget */
 	struct budget budget; /* max_connections as in force now */
@@ -47,6 +52,8 @@ struct stats {
 	uint64_t connections;
 	uint64_t connections_peak;
 	uint64_t held;
+	uint64_t priority_connections; /* in priority slots */
+	struct source_usage sources;   /* the per-source books */
 	uint64_t lingering; /* answered connections being closed; not part of the books */
 
 	struct counts total;

@@ -134,6 +134,9 @@ static void json_listener(struct json *j, const struct stats *s)
 	json_number(j, "queue_depth", s->queue_depth);
 	json_number(j, "queue_depth_peak", s->queue_depth_peak);
 	json_number(j, "kernel_drops", s->kernel_drops);
+	json_text(j, "gate", s->gate_closed ? "closed" : "open");
+	json_number(j, "gates", s->gates);
+	json_seconds(j, "gated_seconds", s->gated_ns);
 	json_close(j);
 }
 
@@ -146,8 +149,8 @@ static void json_budget(struct json *j, const struct stats *s)
 	json_number(j, "max_connections", s->budget.max_connections);
 	json_number(j, "connections", s->connections);
 	json_number(j, "connections_peak", s->connections_peak);
-	/* There are none as long as no source can have priority. */
-	json_number(j, "priority_slots", 0);
+	json_number(j, "priority_slots", s->budget.priority_slots);
+	json_number(j, "priority_connections", s->priority_connections);
 	json_number(j, "held", s->held);
 	json_number(j, "lingering", s->lingering);
 	json_text(j, "bound_by", limits_bound_name(s->budget.bound_by));
@@ -160,9 +163,26 @@ static void json_reasons(struct json *j, const struct counts *c)
 	for (unsigned i = 0; i < SHED_COUNT; i++)
 		json_number(j, counters_shed_name(i), c->shed[i]);
 	json_close(j);
+	json_open(j, "would_shed");
+	for (unsigned i = 0; i < SHED_COUNT; i++)
+		json_number(j, counters_shed_name(i), c->would_shed[i]);
+	json_close(j);
 	json_open(j, "closed");
 	for (unsigned i = 0; i < CLOSE_COUNT; i++)
 		json_number(j, counters_close_name(i), c->closed[i]);
+	json_close(j);
+}
+
+static void json_sources(struct json *j, const struct source_usage *u)
+{
+	json_open(j, "sources");
+	json_number(j, "capacity", u->capacity);
+	json_number(j, "used", u->used);
+	json_number(j, "open", u->open);
+	json_number(j, "bytes", u->bytes);
+	json_number(j, "forgotten", u->forgotten);
+	json_number(j, "forgotten_early", u->early);
+	json_number(j, "unbooked", u->unbooked);
 	json_close(j);
 }
 
@@ -224,6 +244,7 @@ void stats_render_json(const struct stats *s, FILE *out)
 	json_budget(&j, s);
 	json_counters(&j, &s->total);
 	json_reasons(&j, &s->total);
+	json_sources(&j, &s->sources);
 	json_wait(&j, &s->total);
 	json_workers(&j, s);
 	(void)fputs("}\n", out);

@@ -148,8 +148,10 @@ static void metrics_budget(struct metrics *m, const struct stats *s)
 	gauge(m, "portd_connections", "Connections that are open.", s->connections);
 	gauge(m, "portd_connections_peak", "The most connections that were open at once.",
 	        s->connections_peak);
-	/* There are none as long as no source can have priority. */
-	gauge(m, "portd_priority_slots", "Further slots, for priority sources.", 0);
+	gauge(m, "portd_priority_slots", "Further slots, for priority sources.",
+	        s->budget.priority_slots);
+	gauge(m, "portd_priority_connections", "Connections in priority slots.",
+	        s->priority_connections);
 	gauge(m, "portd_held_connections",
 	        "Heads of the queue that were accepted while full and wait for a slot: 0 "
 	        "or 1.",
@@ -180,10 +182,49 @@ static void metrics_counters(struct metrics *m, const struct counts *c)
 	        "then.");
 	for (unsigned i = 0; i < SHED_COUNT; i++)
 		sample(m, "reason", counters_shed_name(i), c->shed[i]);
+	family(m, KIND_COUNTER, "portd_would_shed_connections_total",
+	        "Connections that [shed] dry_run let in, under what would have been the "
+	        "reason.");
+	for (unsigned i = 0; i < SHED_COUNT; i++)
+		sample(m, "reason", counters_shed_name(i), c->would_shed[i]);
 	family(m, KIND_COUNTER, "portd_closed_connections_total",
 	        "Connections that were served and have ended.");
 	for (unsigned i = 0; i < CLOSE_COUNT; i++)
 		sample(m, "reason", counters_close_name(i), c->closed[i]);
+}
+
+static void counter(struct metrics *m, const char *name, const char *help, uint64_t n)
+{
+	family(m, KIND_COUNTER, name, help);
+	sample(m, NULL, NULL, n);
+}
+
+static void metrics_sources(struct metrics *m, const struct source_usage *u)
+{
+	gauge(m, "portd_sources_capacity", "Source networks that the books can remember.",
+	        u->capacity);
+	gauge(m, "portd_sources_used", "Entries of the books that have been used.",
+	        u->used);
+	gauge(m, "portd_sources_open", "Source networks with open connections.", u->open);
+	gauge(m, "portd_sources_bytes", "Memory that the books may use, in bytes.",
+	        u->bytes);
+	counter(m, "portd_sources_forgotten_total",
+	        "Source networks forgotten to make room for others.", u->forgotten);
+	counter(m, "portd_sources_forgotten_early_total",
+	        "Of those, the ones that still lacked tokens of their rate.", u->early);
+	counter(m, "portd_sources_unbooked_total",
+	        "Connections that found no entry in the books.", u->unbooked);
+}
+
+static void metrics_gate(struct metrics *m, const struct stats *s)
+{
+	gauge(m, "portd_listener_gate_closed",
+	        "1 while [shed] gate keeps SYNs unanswered.", s->gate_closed);
+	counter(m, "portd_listener_gates_total", "How often the gate was closed.",
+	        s->gates);
+	family(m, KIND_COUNTER, "portd_listener_gated_seconds_total",
+	        "For how long it was closed.");
+	sample_seconds(m, NULL, NULL, s->gated_ns);
 }
 
 static void metrics_wait(struct metrics *m, const struct counts *c)
@@ -249,6 +290,8 @@ static void render(const struct stats *s, bool openmetrics, FILE *out)
 	metrics_state(&m, s);
 	metrics_listener(&m, s);
 	metrics_budget(&m, s);
+	metrics_gate(&m, s);
+	metrics_sources(&m, &s->sources);
 	metrics_counters(&m, &s->total);
 	metrics_wait(&m, &s->total);
 	metrics_workers(&m, s);

@@ -121,6 +121,10 @@ static void text_listener(const struct stats *s, FILE *out)
 	        s->backlog_effective < s->backlog_configured
 	                ? " (clamped by the kernel: net.core.somaxconn)"
 	                : "");
+	if (s->gate_closed || s->gates)
+		(void)fprintf(out, "  %-16s%s, closed %s times, %s in all\n", "gate",
+		        s->gate_closed ? "closed" : "open", GROUPED(s->gates),
+		        DURATION(s->gated_ns));
 	(void)fprintf(out, "  %-16s%s by this listener%s\n", "kernel drops",
 	        GROUPED(s->kernel_drops),
 	        s->kernel_drops ? " (the queue overflowed, or SYNs were not wanted)"
@@ -149,6 +153,10 @@ static void text_budget(const struct stats *s, FILE *out)
 	        GROUPED(s->connections_peak));
 	(void)fprintf(out, "  %-16s%s (%s)\n", "bound by",
 	        limits_bound_name(s->budget.bound_by), bound_meaning(s->budget.bound_by));
+	if (s->budget.priority_slots)
+		(void)fprintf(out, "  %-16s%s of %s taken\n", "priority slots",
+		        GROUPED(s->priority_connections),
+		        GROUPED(s->budget.priority_slots));
 	(void)fprintf(out, "  %-16s%s of %s in use, %u a connection\n", "descriptors",
 	        GROUPED(s->fds_in_use), GROUPED(s->budget.fds),
 	        s->budget.fds_per_connection);
@@ -218,6 +226,31 @@ static void text_reasons(const struct counts *c, FILE *out)
 		text_row(counters_close_name(i), c->closed[i], stats_close_help[i], out);
 }
 
+static void text_would_shed(const struct counts *c, FILE *out)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < SHED_COUNT; i++)
+		n += c->would_shed[i];
+	if (n == 0)
+		return;
+	(void)fprintf(out, "\n" LABEL TOTAL "  (a dry run: they were let in)\n",
+	        "would shed", GROUPED(n));
+	for (unsigned i = 0; i < SHED_COUNT; i++)
+		text_row(
+		        counters_shed_name(i), c->would_shed[i], stats_shed_help[i], out);
+}
+
+static void text_sources(const struct source_usage *u, FILE *out)
+{
+	(void)fprintf(out, "\n" LABEL "%s of %s remembered, %s with open connections\n",
+	        "sources", GROUPED(u->used), GROUPED(u->capacity), GROUPED(u->open));
+	if (u->forgotten)
+		(void)fprintf(out,
+		        "  %-16s" TOTAL "  for want of room, %s of them early\n",
+		        "forgotten", GROUPED(u->forgotten), GROUPED(u->early));
+}
+
 static void text_traffic(const struct counts *c, FILE *out)
 {
 	uint64_t in = c->counter[COUNTER_BYTES_IN], sent = c->counter[COUNTER_BYTES_OUT];
@@ -272,6 +305,8 @@ void stats_render_text(const struct stats *s, FILE *out)
 	text_accept(&s->total, out);
 	text_wait(&s->total, out);
 	text_reasons(&s->total, out);
+	text_would_shed(&s->total, out);
+	text_sources(&s->sources, out);
 	text_traffic(&s->total, out);
 	text_workers(s, out);
 	text_books(s, out);

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/hold_room.h"
 
 static void listener_ready(struct watch *watch, uint32_t events)
 {
@@ -112,6 +113,8 @@ static void wake_ready(struct watch *watch, uint32_t events)
 		enter_phase(w, phase);
 	answer_pulse(w);
 	hold_receive(w);
+	if (atomic_exchange(&w->evict, false))
+		hold_room_answer(w);
 	if (atomic_exchange(&w->look, false)) {
 		worker_unblock(w, WORKER_BLOCK_SHARE);
 		worker_accept(w);
@@ -146,6 +149,8 @@ void worker_turn(struct worker *w, int n)
 		port_check_spell(w);
 	worker_rejoin(w);
 	conn_free_closed(w);
+	if (w->config->evict_idle != CLOCK_INFINITY)
+		atomic_store_explicit(&w->idlest, conn_idlest(w), memory_order_relaxed);
 	tell_drained(w);
 }
 
@@ -249,10 +254,11 @@ int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd)
 	        .kept = {.fd = -1},
 	};
 	atomic_store(&w->config_seen, w->config);
+	atomic_store(&w->idlest, CLOCK_INFINITY);
 	hold_init_worker(&w->held);
 	conn_set_init(&w->conns);
 	w->scratch = malloc(WORKER_SCRATCH);
-	return w->scratch ? 0 : -ENOMEM;
+	return w->scratch ? record_init(&w->record) : -ENOMEM;
 }
 
 void worker_destroy(struct worker *w)
@@ -261,4 +267,5 @@ void worker_destroy(struct worker *w)
 	free(w->scratch);
 	w->scratch = NULL;
 	conn_set_destroy(&w->conns);
+	record_destroy(&w->record);
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/admit.h"
+#include "core/bucket.h"
 #include "core/config.h"
 #include "core/conn.h"
 #include "core/counters.h"
@@ -21,7 +22,9 @@
 #include "core/hold.h"
 #include "core/listener.h"
 #include "core/port.h"
+#include "core/record.h"
 #include "core/service.h"
+#include "core/source.h"
 #include "core/state.h"
 #include "net/fdtable.h"
 #include "net/loop.h"
@@ -75,6 +78,7 @@ struct worker {
 	unsigned batch;    /* how many to accept at the next wake-up */
 	unsigned failures; /* of accept4 in a row, each of one connection only */
 	unsigned sample;
+	uint32_t pressure;     /* what is owed to [shed] start_at, in parts of 2^32 */
 	bool gave;             /* something came free in this batch, here or elsewhere */
 	bool eager;            /* above its share, but nobody else took the work */
 	bool drained_told;     /* told main that nothing is left */
@@ -90,13 +94,16 @@ struct worker {
 	struct kept kept;
 	struct held held;
 	struct conn_set conns;
+	struct record record; /* whom it has shed lately */
 	struct event_ring events;
 
 	/* What others write or read. */
 	_Alignas(64) _Atomic bool kicked; /* a wake-up is under way */
 	_Atomic bool look;                /* a peer could not accept: look at the queue */
-	_Atomic bool freed;     /* a slot or a descriptor came free at a peer's */
-	_Atomic uint32_t pulse; /* the last poke answered */
+	_Atomic bool evict; /* the holder asks for the slot of what is idle longest */
+	_Atomic uint64_t idlest; /* conn_idlest, while [shed] evict_idle is set */
+	_Atomic bool freed;      /* a slot or a descriptor came free at a peer's */
+	_Atomic uint32_t pulse;  /* the last poke answered */
 	_Atomic bool stalled;
 	_Atomic bool paused; /* WORKER_BLOCK_PAUSE */
 	_Atomic bool left;   /* the listener, for good: it accepts nothing any more */
@@ -120,6 +127,8 @@ struct port {
 	struct admit admit;
 	struct state_machine state;
 	struct hold hold;
+	struct bucket_shared rate; /* of [budget] rate */
+	struct source_books *sources;
 	_Atomic unsigned linger; /* answered connections that may linger, a worker */
 	_Atomic uint32_t peak;   /* open connections */
 	_Atomic uint32_t
@@ -130,7 +139,13 @@ struct port {
 	_Atomic unsigned alive;   /* workers that answer */
 	_Atomic(const struct config *) config;
 
+	_Atomic bool gate_closed;
+	_Atomic uint32_t asked_max; /* slots as asked for, also in a dry run */
+
 	/* The main thread's. */
+	uint64_t gates;      /* how often the gate was closed */
+	uint64_t gated_ns;   /* and for how long, without the time that is on */
+	uint64_t gate_since; /* ns */
 	struct config_version *versions; /* the newest first */
 	unsigned next_ring;
 	unsigned n_started;
@@ -194,12 +209,15 @@ enum worker_accept_outcome {
 	WORKER_ACCEPT_SHORT,       /* short of descriptors or memory */
 	WORKER_ACCEPT_PAUSE        /* stop for a while */
 };
-int worker_accept_one(struct worker *w, bool through_kept, int *ret_fd);
-/* Serves an accepted connection for which this worker has a slot; takes both over.
- * waited_ns is its time in the queue, CLOCK_INFINITY if it was not measured. */
-void worker_admit(struct worker *w, int fd, uint64_t waited_ns);
-/* Gives back a slot of w's and wakes the holder, who may have a client for it. */
-void worker_give_slot(struct worker *w);
+int worker_accept_one(
+        struct worker *w, bool through_kept, int *ret_fd, struct addr *ret_peer);
+/* Serves an accepted connection that was judged and for which this worker has a slot; takes all
+ * over. waited_ns is its time in the queue, CLOCK_INFINITY if it was not measured. */
+void worker_admit(
+        struct worker *w, int fd, uint64_t waited_ns, const struct ticket *ticket);
+/* Gives back a slot of w's, an ordinary one or one for priority sources, and wakes the holder, who
+ * may have a client for it. */
+void worker_give_slot(struct worker *w, bool priority_slot);
 /* This worker ran into EMFILE or its like. */
 void worker_set_short(struct worker *w);
 /* Is it over? Looks, if it is time or something was closed. Returns true if descriptors
@@ -208,6 +226,8 @@ bool worker_check_short(struct worker *w, bool now);
 
 /* In port.c: open connections of all workers; a spell's begin and end. */
 uint32_t port_connections(const struct port *port);
+/* The same without those in priority slots. */
+uint32_t port_ordinary(const struct port *port);
 void port_begin_spell(struct worker *w, enum state_cause cause);
 void port_check_spell(struct worker *w);
 /* The queue was seen this deep. */

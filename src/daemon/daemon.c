@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
+#include "daemon/gate.h"
 #include "daemon/pulse.h"
 #include "daemon/reload.h"
 #include "daemon/status.h"
@@ -49,6 +50,7 @@ static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	(void)usec;
 	pulse_tell_events(d);
 	pulse_check(d);
+	gate_check(d);
 	fdtable_lock();
 	(void)reserve_fill(&d->reserve);
 	fdtable_unlock();
@@ -75,6 +77,7 @@ static int daemon_on_news(sd_event_source *source, int fd, uint32_t events, void
 	ssize_t n = read(fd, &count, sizeof(count));
 	(void)n;
 	pulse_tell_events(d);
+	gate_check(d);
 	status_touch(d);
 	daemon_end_if_drained(d);
 	return 0;
@@ -131,6 +134,8 @@ int daemon_open_loop(struct daemon *d)
 		        daemon_on_tick, d);
 	if (r >= 0)
 		r = status_open(d);
+	if (r >= 0)
+		r = gate_open_timer(d);
 	return r < 0 ? r : 0;
 }
 
@@ -153,6 +158,7 @@ void daemon_stop(struct daemon *d)
 	}
 	d->stopping = true;
 	d->drain_deadline = clock_add(clock_now(), d->config.drain);
+	gate_lift(d);
 	/* Who is told that portd is stopping finds that nothing more is accepted. */
 	port_stop(d->port, d->kept_elsewhere);
 	notify_state(&d->notify, "STOPPING=1");
@@ -202,6 +208,7 @@ void daemon_close(struct daemon *d)
 	d->tick = sd_event_source_disable_unref(d->tick);
 	d->status_timer = sd_event_source_disable_unref(d->status_timer);
 	d->drain_timer = sd_event_source_disable_unref(d->drain_timer);
+	d->gate_timer = sd_event_source_disable_unref(d->gate_timer);
 	d->event = sd_event_unref(d->event);
 	if (d->port_started)
 		daemon_finish_port(d);
@@ -212,4 +219,5 @@ void daemon_close(struct daemon *d)
 	d->main_fd = own_close(d->main_fd);
 	reserve_close(&d->reserve);
 	notify_close(&d->notify);
+	config_release(&d->config);
 }

@@ -76,6 +76,7 @@ struct daemon {
 	sd_event_source *tick;
 	sd_event_source *status_timer;
 	sd_event_source *drain_timer;
+	sd_event_source *gate_timer;
 
 	/* Where it stands. All times ns, 0: never. */
 	uint64_t started;

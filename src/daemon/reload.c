@@ -95,15 +95,18 @@ static int reload_try(struct daemon *d, struct report *report)
 		(void)config_keep_fixed(
 		        &d->config, &config, reload_note_fixed, report->note_out);
 		r = reload_compute(d, &config, &budget, report);
+		if (r == 0)
+			r = port_reconfigure(d->port, &config, &budget);
+		if (r != 0)
+			config_release(&config);
 	}
-	if (r == 0)
-		r = port_reconfigure(d->port, &config, &budget);
 	if (r < 0) {
 		errno = -r;
 		(void)fprintf(report->error_out, "the system refused it: %m\n");
 	}
 	if (r != 0)
 		return 1;
+	config_release(&d->config);
 	d->config = config;
 	d->budget = budget;
 	log_set_level(config.log_level);

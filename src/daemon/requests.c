@@ -15,6 +15,7 @@
 #include "core/port.h"
 #include "core/stats.h"
 #include "daemon/daemon.h"
+#include "daemon/gate.h"
 #include "daemon/options.h"
 #include "daemon/reload.h"
 #include "daemon/status.h"
@@ -179,6 +180,7 @@ static void requests_drain(
 		           : "no longer draining");
 	d->draining = on;
 	port_set_draining(d->port, on);
+	gate_check(d);
 	status_touch(d);
 	requests_health(d, out);
 }

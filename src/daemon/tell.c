@@ -25,6 +25,7 @@ static const struct {
         [TELL_NOT_FULL] = {false, NULL, BIT(TELL_FULL) | BIT(TELL_NO_FDS)},
         [TELL_ACCEPT_ERROR] = {false, "errors", 0},
         [TELL_LOST] = {false, "such losses", 0},
+        [TELL_GATE] = {false, "changes of it", 0},
         [TELL_STALLED] = {true, "stalls", BIT(TELL_TURNS_AGAIN)},
         [TELL_TURNS_AGAIN] = {true, "recoveries", BIT(TELL_STALLED)},
 };

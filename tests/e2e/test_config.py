@@ -74,7 +74,7 @@ MISTAKES = (
     ("a NUL", L + "# a\0\nbacklog = 5\n", 2, ("NUL", r"\\x00")),
     ("a control character", L + "backlog = 5\x1b\n", 2, (r"\\x1b", "control character")),
     ("no UTF-8", L + "# \udcff\n", 2, (r"\\xff", "UTF-8")),
-    ("a line of 4097 bytes", L + "#" + "c" * 4096 + "\n", 2, ("longer than 4096",)),
+    ("a line of 131073 bytes", L + "#" + "c" * 131072 + "\n", 2, ("longer than 131072",)),
 )
 
 

@@ -52,13 +52,18 @@ RIG_FN void rig_init(struct rig *rig, unsigned workers, uint64_t slots)
 	        .config = {.backlog = 64,
 	                .workers = workers,
 	                .queue_timeout = CLOCK_SEC,
-	                .low_watermark = 95},
+	                .evict_idle = CLOCK_INFINITY,
+	                .start_at = 100,
+	                .low_watermark = 95,
+	                .prefix4 = 32,
+	                .prefix6 = 64},
 	        .budget = {.workers = workers,
 	                .tables = 1,
 	                .fds_per_connection = 1,
 	                .fds = 1000,
 	                .table_limit = 1000,
 	                .max_connections = slots,
+	                .fds_slots = slots,
 	                .table_slots = slots,
 	                .linger = 2},
 	        .main_fd = -1,
@@ -224,7 +229,7 @@ RIG_FN char rig_await(int client)
 /* The open connection that came last to worker `id`, silent ones only. */
 RIG_FN struct conn *rig_newest(struct rig *rig, unsigned id)
 {
-	struct list *silent = &rig_worker(rig, id)->conns.silent;
+	struct list *silent = &rig_worker(rig, id)->conns.silent[0];
 	cr_assert_not(list_is_empty(silent), "nobody is open and silent");
 	return container_of(silent->prev, struct conn, timer);
 }

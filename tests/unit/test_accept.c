@@ -52,7 +52,8 @@ static int accept_one(struct rig *rig, int *ret_fd)
 {
 	struct worker *w = rig_worker(rig, 0);
 	w->now = rig->now;
-	return worker_accept_one(w, false, ret_fd);
+	struct addr peer;
+	return worker_accept_one(w, false, ret_fd, &peer);
 }
 
 enum {

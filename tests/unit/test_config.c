@@ -140,13 +140,15 @@ static const struct mistake shapes[] = {
                 "did you mean [timeouts] idle?"},
         {"[listener]\nxyzzy = 5\n", "a:2: [listener] xyzzy: 'xyzzy' is no key of this "
                                     "section; allowed: address"},
-        {"[budget]\npriority = 16\n", "a:2: [budget] priority: 'priority' is no key"},
-        {"[shed]\nevict_idle = 1s\n", "a:2: [shed] evict_idle: 'evict_idle' is no key"},
-        {"[shed]\ndry_run = yes\n", "a:2: [shed] dry_run: 'dry_run' is no key"},
-        {"[timeouts]\nlifetime = 1h\n", "a:2: [timeouts] lifetime: 'lifetime' is no key"},
+        {"[budget]\npriorities = 16\n",
+                "a:2: [budget] priorities: 'priorities' is no key"},
+        {"[shed]\nevict = 1s\n", "a:2: [shed] evict: 'evict' is no key"},
+        {"[shed]\ndry_run = perhaps\n",
+                "a:2: [shed] dry_run: 'perhaps' is not understood; allowed: no, yes"},
+        {"[timeouts]\nlives = 1h\n", "a:2: [timeouts] lives: 'lives' is no key"},
         {"[listner]\n",
                 "a:1: [listner]: 'listner' is no section; did you mean 'listener'?"},
-        {"[source]\nrate = 5\nburst = 7\n", "a:1: [source]: 'source' is no section; "},
+        {"[sources]\nrate = 5\nburst = 7\n", "a:1: [sources]: 'sources' is no section; "},
         {"[Listener]\n",
                 "a:1: [Listener]: 'Listener' is no section; did you mean 'listener'?"},
         {"[ listener ]\n", "a:1: [ listener ]: ' listener ' is no section; did you mean"},
@@ -259,7 +261,7 @@ Test(config, nul_bytes)
 
 Test(config, long_lines)
 {
-	OWN_MEM char *text = malloc(20000);
+	OWN_MEM char *text = malloc(300000);
 	struct config c;
 
 	cr_assert(text);
@@ -281,12 +283,12 @@ Test(config, long_lines)
 	write_text("a", text);
 	cr_assert_eq(load("a", &c, NULL, NULL), 1);
 	assert_said(1, "a:3: [shed] message: '\\x41\\x41");
-	/* 4096 bytes are a line, 4097 are none; the next line still has its number. */
-	(void)sprintf(text, "#%04095d\r\n#%04096d\n[x]\n", 0, 0);
+	/* 131072 bytes are a line, 131073 are none; the next line still has its number. */
+	(void)sprintf(text, "#%0131071d\r\n#%0131072d\n[x]\n", 0, 0);
 	write_text("a", text);
 	cr_assert_eq(load("a", &c, NULL, NULL), 1);
 	assert_said(2, "a:2: '#0000", "a:3: [x]: 'x' is no section");
-	cr_assert(strstr(said, " is longer than 4096 bytes; "), "%s", said);
+	cr_assert(strstr(said, " is longer than 131072 bytes; "), "%s", said);
 	/* Names that inih would cut to one that exists. */
 	(void)sprintf(text, "[listener%0100d]\n[listener]\nbacklog%0100d = 5\n", 0, 0);
 	write_text("a", text);

@@ -244,7 +244,7 @@ Test(config_print, the_template_is_the_defaults)
 		cr_assert_leq(strlen(line), 91, "%s", line);
 	}
 	cr_assert_eq(fflush(active), 0);
-	cr_assert_eq(keys, 19);
+	cr_assert_eq(keys, 36);
 	cr_assert_eq(load("a", &c, NULL, NULL), 0, "%s", said);
 	assert_same(&c, &defaults);
 }

@@ -133,8 +133,9 @@ Test(conn, the_memory_of_one_closed_in_this_batch_is_not_used_again_in_it)
 		client[i] = rig_connect(&rig);
 		cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
 		int fd = -1;
-		cr_assert_eq(worker_accept_one(w, false, &fd), 0);
-		worker_admit(w, fd, 0);
+		struct addr peer;
+		cr_assert_eq(worker_accept_one(w, false, &fd, &peer), 0);
+		worker_admit(w, fd, 0, &(struct ticket){.peer = peer});
 		cr_assert_neq(rig_newest(&rig, 0), first);
 	}
 	cr_assert_eq(first->state, CONN_CLOSED);
@@ -149,7 +150,9 @@ Test(conn, the_memory_of_one_closed_in_this_batch_is_not_used_again_in_it)
 		int end[2];
 		cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end), 0);
 		cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
-		cr_assert_eq(conn_open(w, end[0]), 0);
+		cr_assert_eq(conn_open(w, end[0],
+		                     &(struct ticket){.source.entry = SOURCE_NONE}),
+		        0);
 		conn_close(rig_newest(&rig, 0), CLOSE_ERROR);
 		conn_free_closed(w);
 		(void)close(end[1]);
@@ -216,7 +219,8 @@ Test(conn, without_a_place_in_the_epoll_set_everything_stays_the_callers)
 	cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
 	/* epoll takes no plain files. */
 	int fd = memfd_create("refused", 0);
-	cr_assert_eq(conn_open(w, fd), -ENOMEM);
+	cr_assert_eq(
+	        conn_open(w, fd, &(struct ticket){.source.entry = SOURCE_NONE}), -ENOMEM);
 	cr_assert_eq(own_close(fd), -1);
 	cr_assert_eq(w->conns.open, 0);
 	cr_assert_eq(script.opened, 0);
@@ -285,7 +289,7 @@ Test(timeouts, idle_counts_from_the_last_move_and_reorders)
 	open_two(&rig, client);
 	struct worker *w = rig_worker(&rig, 0);
 	struct conn *young = rig_newest(&rig, 0);
-	struct conn *old = container_of(w->conns.silent.next, struct conn, timer);
+	struct conn *old = container_of(w->conns.silent[0].next, struct conn, timer);
 	cr_assert_neq(young, old);
 	conn_touch(young, true);
 	rig.now += MS(50);

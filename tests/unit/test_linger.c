@@ -28,9 +28,10 @@ static void shed_next(struct rig *rig)
 {
 	struct worker *w = rig_worker(rig, 0);
 	int fd = -1;
+	struct addr peer;
 	w->now = rig->now;
-	cr_assert_eq(worker_accept_one(w, false, &fd), 0);
-	shed(w, fd, SHED_FULL);
+	cr_assert_eq(worker_accept_one(w, false, &fd, &peer), 0);
+	shed(w, fd, SHED_FULL, &peer);
 }
 
 static uint32_t lingering(struct rig *rig)
@@ -194,8 +195,9 @@ Test(linger, reclaim_takes_only_one_that_has_everything_unless_forced)
 
 	/* A client that does not read, with more to come than its window takes. */
 	int client = rig_connect(&rig), fd = -1;
+	struct addr peer;
 	w->now = rig.now;
-	cr_assert_eq(worker_accept_one(w, false, &fd), 0);
+	cr_assert_eq(worker_accept_one(w, false, &fd, &peer), 0);
 	while (send(fd, block, sizeof(block), MSG_DONTWAIT) > 0)
 		;
 	counters_add_shed(&w->counters, SHED_FULL);
@@ -258,10 +260,11 @@ Test(shed, the_aborted_get_no_answer_and_are_no_doing_of_portds)
 	open_rig(&rig, &silent_service);
 	struct worker *w = rig_worker(&rig, 0);
 	int client = rig_connect(&rig), fd = -1;
+	struct addr peer;
 	sock_reset(client);
 	w->now = rig.now;
-	cr_assert_eq(worker_accept_one(w, false, &fd), 0);
-	shed(w, fd, SHED_ABORTED);
+	cr_assert_eq(worker_accept_one(w, false, &fd, &peer), 0);
+	shed(w, fd, SHED_ABORTED, &peer);
 	cr_assert_eq(rig_counts(&rig).shed[SHED_ABORTED], 1);
 	cr_assert_eq(state_read(&rig.port->state, rig.now, NULL), STATE_OPEN);
 	cr_assert_eq(lingering(&rig), 0);

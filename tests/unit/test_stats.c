@@ -73,11 +73,13 @@ Test(stats, json_has_every_path)
 	        "assert s[\"listener\"] == {\"address\": \"127.0.0.1:7777\",\n"
 	        "    \"backlog_configured\": 8192, \"backlog_effective\": 4096,\n"
 	        "    \"queue_depth\": 17, \"queue_depth_peak\": 99, \"kernel_drops\": "
-	        "5}\n"
+	        "5,\n"
+	        "    \"gate\": \"closed\", \"gates\": 2, \"gated_seconds\": 1.5}\n"
 	        "assert s[\"budget\"] == {\"fds\": 20000, \"fds_in_use\": 861,\n"
 	        "    \"fds_per_connection\": 1, \"max_connections\": 19936,\n"
 	        "    \"connections\": 812, \"connections_peak\": 1203, \"held\": 1,\n"
-	        "    \"priority_slots\": 0, \"lingering\": 3, \"bound_by\": \"fds\"}\n"
+	        "    \"priority_slots\": 16, \"priority_connections\": 4, \"lingering\": "
+	        "3, \"bound_by\": \"fds\"}\n"
 	        "assert s[\"accept\"][\"accepted\"] == 5000 and s[\"accept\"][\"calls\"] "
 	        "== 6001\n"
 	        "assert s[\"traffic\"] == {\"bytes_in\": 1048576, \"bytes_out\": 1536}\n"
@@ -92,6 +94,10 @@ Test(stats, json_has_every_path)
 	        "assert s[\"workers\"][1] == {\"id\": 1, \"connections\": 406,\n"
 	        "    \"accepted\": 2400, \"loops\": 8, \"longest_loop_seconds\": 2}\n"
 	        "assert s[\"workers\"][0][\"longest_loop_seconds\"] == 1.5e-06\n"
+	        "assert s[\"sources\"] == {\"capacity\": 85536, \"used\": 700, \"open\": "
+	        "300,\n"
+	        "    \"bytes\": 9000000, \"forgotten\": 12, \"forgotten_early\": 3, "
+	        "\"unbooked\": 1}\n"
 	        "assert len(s[\"workers\"]) == 2\n");
 }
 
@@ -104,12 +110,13 @@ Test(stats, json_has_every_row_at_0)
 	        "assert list(s[\"accept\"][\"errors\"].items()) == [(e, 0) for e in\n"
 	        "    \"EMFILE ENFILE ENOBUFS ENOMEM ECONNABORTED EINTR EPROTO EPERM "
 	        "OTHER\".split()]\n"
-	        "assert s[\"shed\"] == dict.fromkeys(\"aborted draining memory backlog "
-	        "fds "
-	        "full\".split(), 0)\n"
+	        "assert s[\"shed\"] == dict.fromkeys(\"aborted denied draining "
+	        "source_limit "
+	        "source_rate rate pressure memory fds full backlog\".split(), 0)\n"
+	        "assert s[\"would_shed\"] == s[\"shed\"]\n"
 	        "assert s[\"closed\"] == dict.fromkeys(\"client service reset timeout "
 	        "first_byte "
-	        "idle drained error\".split(), 0)\n");
+	        "idle lifetime evicted drained error\".split(), 0)\n");
 }
 
 Test(stats, json_rows_are_in_their_places)

@@ -1,0 +1,98 @@
+/*
+ * hold_room.c - room for the held client.
+ *
+ * Invariants:
+ *   - at most one eviction is under way: who was asked clears hold.evicting before it tells the
+ *     holder; one that does not is passed over after HOLD_PASS_NS;
+ *   - a worker evicts only what is idle for long enough at the moment of closing, whatever it was
+ *     when the holder looked;
+ *   - idlest is a hint that only its worker writes, at the end of each turn: a connection that has
+ *     moved since then is noticed by its worker, not by the holder.
+ *
+ * Reads next: hold_pass.c.
+ */
+#include "core/hold_room.h"
+
+#include "base/clock.h"
+#include "core/worker.h"
+
+bool hold_room_is_possible(const struct worker *w, bool priority)
+{
+	const struct admit *admit = &w->port->admit;
+	return w->config->evict_idle != CLOCK_INFINITY ||
+	       (priority && atomic_load_explicit(
+	                            &admit->priority_max, memory_order_relaxed) > 0);
+}
+
+/* The worker with the connection that has been idle longest; NULL if none is open. */
+static struct worker *find_idlest(struct worker *w, uint64_t *ret_since)
+{
+	struct port *port = w->port;
+	struct worker *best = NULL;
+	*ret_since = CLOCK_INFINITY;
+	for (unsigned i = 0; i < port->n_workers; i++) {
+		struct worker *peer = &port->workers[i];
+		uint64_t since = peer == w ? conn_idlest(w) : atomic_load(&peer->idlest);
+		if (since < *ret_since && (peer == w || !atomic_load(&peer->stalled))) {
+			best = peer;
+			*ret_since = since;
+		}
+	}
+	return best;
+}
+
+/* Who was asked has not answered in time: it stands still. main says so sooner or later; its next
+ * pulse says that it turns again. */
+static void pass_over(struct worker *w)
+{
+	atomic_store(&w->port->workers[w->held.evict_from].stalled, true);
+	atomic_store(&w->port->hold.evicting, false);
+}
+
+enum hold_room hold_room_evict(struct worker *w, bool expired, uint64_t *ret_when)
+{
+	struct hold *hold = &w->port->hold;
+	uint64_t idle = w->config->evict_idle, since;
+	*ret_when = CLOCK_INFINITY;
+	if (idle == CLOCK_INFINITY)
+		return HOLD_ROOM_NONE;
+	if (atomic_load(&hold->evicting)) {
+		*ret_when = w->held.evict_until;
+		if (w->now < w->held.evict_until)
+			return HOLD_ROOM_ASKED;
+		pass_over(w);
+	}
+	if (expired && w->held.evict_tried)
+		return HOLD_ROOM_NONE;
+	struct worker *peer = find_idlest(w, &since);
+	*ret_when = clock_add(since, idle);
+	if (!peer || w->now < *ret_when)
+		return HOLD_ROOM_NONE;
+	w->held.evict_tried = true;
+	if (peer == w)
+		return conn_evict(w, idle) ? HOLD_ROOM_MADE : HOLD_ROOM_NONE;
+	w->held.evict_from = peer->id;
+	w->held.evict_until = w->now + HOLD_PASS_NS;
+	*ret_when = w->held.evict_until;
+	atomic_store(&hold->evicting, true);
+	atomic_store(&peer->evict, true);
+	worker_kick(peer);
+	return HOLD_ROOM_ASKED;
+}
+
+void hold_room_answer(struct worker *w)
+{
+	(void)conn_evict(w, w->config->evict_idle);
+	atomic_store(&w->idlest, conn_idlest(w));
+	atomic_store(&w->port->hold.evicting, false);
+	hold_notify(w);
+}
+
+bool hold_room_take_priority(struct worker *w)
+{
+	if (kept_refill(&w->kept) < 0) {
+		worker_set_short(w);
+		return false;
+	}
+	return admit_take_priority(&w->port->admit) == 0;
+}

@@ -1,0 +1,37 @@
+/*
+ * hold_room.h - ways to make room for the held client, beside waiting: the slots for priority
+ * sources, and the slot of the connection that has been idle longest.
+ *
+ * Reads next: hold_pass.c.
+ */
+#ifndef CORE_HOLD_ROOM_H
+#define CORE_HOLD_ROOM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct worker;
+
+enum hold_room {
+	HOLD_ROOM_NONE, /* nobody has been idle for long enough: look again at *ret_when */
+	HOLD_ROOM_MADE,  /* a slot came free, here and now */
+	HOLD_ROOM_ASKED, /* a peer was asked for one, and tells; look again at *ret_when */
+};
+
+/* Could there be room for a client, of a priority source or not, although no ordinary slot is free?
+ * Then it is worth holding even if its time is up, and with queue_timeout = infinity too. */
+bool hold_room_is_possible(const struct worker *w, bool priority);
+
+/* Has the connection closed that has been idle longest in all of portd, if it has been so for
+ * [shed] evict_idle; a client whose time is up (`expired`) gets one such try. *ret_when: ns,
+ * CLOCK_INFINITY: never. Holder only. */
+enum hold_room hold_room_evict(struct worker *w, bool expired, uint64_t *ret_when);
+
+/* The holder has asked w. Called in w's turn. */
+void hold_room_answer(struct worker *w);
+
+/* Takes a priority slot for a held client of a priority source. Returns false if there is none, or
+ * no descriptor. Holder only. */
+bool hold_room_take_priority(struct worker *w);
+
+#endif

@@ -1,0 +1,100 @@
+/*
+ * judge.c - JUDGE: one ranking of the reasons to refuse a newcomer, asked in one place.
+ *
+ * Invariant: whoever is refused holds nothing in the books of its source.
+ *
+ * Reads next: shed.c.
+ */
+#include "core/judge.h"
+
+#include "core/worker.h"
+#include "net/prefix.h"
+
+bool judge_is_denied(const struct worker *w, const struct addr *peer)
+{
+	const struct config *c = w->config;
+	return prefix_set_match(c->source_deny, peer) ||
+	       (prefix_set_count(c->source_allow) > 0 &&
+	               !prefix_set_match(c->source_allow, peer));
+}
+
+/* From start_at of the slots on, a share of the newcomers that rises to all of them when every slot
+ * is taken. What is owed is carried on, so that the share is exact and not a matter of luck. */
+static bool is_pressed(struct worker *w)
+{
+	/* As asked for, also in a dry run, which has more. */
+	uint64_t max = atomic_load_explicit(&w->port->asked_max, memory_order_relaxed);
+	uint64_t open = port_ordinary(w->port);
+	uint64_t start = max * w->config->start_at / 100;
+	if (open <= start || start >= max)
+		return false;
+	if (open > max)
+		open = max;
+	uint64_t share = ((open - start) << 32) / (max - start);
+	uint64_t owed = w->pressure + share;
+	w->pressure = (uint32_t)owed;
+	return owed >> 32 != 0;
+}
+
+static enum shed_reason judge_source(struct worker *w, struct ticket *ticket)
+{
+	const struct config *c = w->config;
+	if (c->source_max_connections == 0 && c->source_rate == 0)
+		return SHED_COUNT;
+	struct prefix net =
+	        prefix_mask(&ticket->peer, (unsigned)c->prefix4, (unsigned)c->prefix6);
+	unsigned how = (ticket->priority ? SOURCE_NO_RATE : 0U) |
+	               (c->dry_run ? SOURCE_DRY_RUN : 0U);
+	int r = source_take(w->port->sources, &net, how, w->now, &ticket->source);
+	if (r == 0)
+		return SHED_COUNT;
+	return r == SOURCE_LIMIT ? SHED_SOURCE_LIMIT : SHED_SOURCE_RATE;
+}
+
+/* The reasons that the load of all together makes. A priority source is exempt. */
+static enum shed_reason judge_load(struct worker *w, struct ticket *ticket)
+{
+	if (bucket_shared_take(&w->port->rate, w->now) != 0)
+		return SHED_RATE;
+	ticket->token = true;
+	ticket->taken = w->now;
+	return w->config->start_at < 100 && is_pressed(w) ? SHED_PRESSURE : SHED_COUNT;
+}
+
+static enum shed_reason judge_all(struct worker *w, struct ticket *ticket)
+{
+	if (ticket->peer.family == AF_UNSPEC)
+		return judge_load(w, ticket);
+	if (judge_is_denied(w, &ticket->peer))
+		return SHED_DENIED;
+	ticket->priority = prefix_set_match(w->config->source_priority, &ticket->peer);
+	enum shed_reason reason = judge_source(w, ticket);
+	if (reason == SHED_COUNT && !ticket->priority)
+		reason = judge_load(w, ticket);
+	return reason;
+}
+
+int judge_newcomer(struct worker *w, const struct addr *peer, struct ticket *ret,
+        enum shed_reason *ret_reason)
+{
+	*ret = (struct ticket){.peer = *peer};
+	enum shed_reason reason = judge_all(w, ret);
+	if (reason == SHED_COUNT)
+		return 0;
+	if (w->config->dry_run) {
+		counters_add_would_shed(&w->counters, reason);
+		ret->would_shed = true;
+		return 0;
+	}
+	judge_undo(w, ret);
+	*ret_reason = reason;
+	return 1;
+}
+
+void judge_undo(struct worker *w, const struct ticket *ticket)
+{
+	if (ticket->source.entry != SOURCE_NONE)
+		source_undo(w->port->sources, &ticket->source, w->now);
+	if (ticket->token)
+		bucket_shared_return(&w->port->rate, ticket->taken);
+}
