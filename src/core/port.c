@@ -453,6 +453,7 @@ void port_begin_spell(struct worker *w, enum state_cause cause)
 	port_note_depth(port, queue.depth);
 	if (state_spell_begin(&port->state, cause, queue.depth, w->now) != 1)
 		return;
+	source_begin_spell(port->sources);
 	struct event event = {.kind = EVENT_FULL};
 	event.spell = (struct state_spell){
 	        .cause = cause, .began = w->now, .depth_began = queue.depth};

@@ -3,7 +3,7 @@
  *
  * Invariant: it takes time that depends on the number of workers only, and changes nothing.
  *
- * Reads next: worker.c.
+ * Reads next: explain.c.
  */
 #include "core/port.h"
 

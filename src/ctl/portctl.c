@@ -45,12 +45,16 @@ static const struct option long_options[] = {
         {0},
 };
 
+/* The longest text of an IPv6 address has 45 characters. */
+#define OPERAND_MAX 64
+
 /* What was typed. variant: the option that changes the command's request, as an
  * option_id; 0: none. */
 struct request {
 	const char *socket;
 	const char *instance;
 	const char *command;
+	const char *operand; /* what stands behind the command; NULL: nothing */
 	const char *output;
 	int variant;
 };
@@ -59,21 +63,24 @@ static const struct command {
 	const char *name;
 	int variant;
 	bool to_file; /* --output goes with it */
+	bool operand; /* needs a word behind it, which goes to portd behind the request */
 	const char *request;
 	unsigned timeout_s;
 	command_fn *run;
 } commands[] = {
-        {"stats", 0, true, "stats text", 10, commands_print},
-        {"stats", OPTION_JSON, true, "stats json", 10, commands_print},
-        {"stats", OPTION_PROMETHEUS, true, "stats prometheus", 10, commands_print},
-        {"stats", OPTION_OPENMETRICS, true, "stats openmetrics", 10, commands_print},
-        {"health", 0, false, "health", 10, commands_health},
-        {"health", OPTION_LIVE, false, "health live", 10, commands_health_live},
-        {"limits", 0, false, "limits", 10, commands_limits},
-        {"limits", OPTION_JSON, false, "limits", 10, commands_limits_json},
-        {"drain", 0, false, "drain", 10, commands_print},
-        {"drain", OPTION_OFF, false, "drain off", 10, commands_print},
-        {"reload", 0, false, "reload", 60, commands_print},
+        {"stats", 0, true, false, "stats text", 10, commands_print},
+        {"stats", OPTION_JSON, true, false, "stats json", 10, commands_print},
+        {"stats", OPTION_PROMETHEUS, true, false, "stats prometheus", 10, commands_print},
+        {"stats", OPTION_OPENMETRICS, true, false, "stats openmetrics", 10,
+                commands_print},
+        {"health", 0, false, false, "health", 10, commands_health},
+        {"health", OPTION_LIVE, false, false, "health live", 10, commands_health_live},
+        {"limits", 0, false, false, "limits", 10, commands_limits},
+        {"limits", OPTION_JSON, false, false, "limits", 10, commands_limits_json},
+        {"explain", 0, false, true, "explain", 10, commands_print},
+        {"drain", 0, false, false, "drain", 10, commands_print},
+        {"drain", OPTION_OFF, false, false, "drain off", 10, commands_print},
+        {"reload", 0, false, false, "reload", 60, commands_print},
 };
 
 static const char *option_name(int id)
@@ -103,6 +110,11 @@ static int take_variant(struct request *request, int id)
 
 static int take_word(struct request *request, const char *word)
 {
+	if (request->command && !request->operand &&
+	        strcmp(request->command, "explain") == 0) {
+		request->operand = word;
+		return -1;
+	}
 	if (request->command) {
 		(void)fprintf(stderr,
 		        "portctl: '%s' is one argument too many after '%s'\n", word,
@@ -179,6 +191,24 @@ static int unknown_command(const char *command)
 	return usage_error();
 }
 
+/* An address goes to portd as it is typed; what cannot be one stays here. Returns -1 to go on, else
+ * the exit code. */
+static int judge_operand(const char *operand)
+{
+	if (!operand) {
+		(void)fputs("portctl: explain needs an IP address\n", stderr);
+		return usage_error();
+	}
+	size_t len = strlen(operand);
+	if (len > 0 && len <= OPERAND_MAX &&
+	        strspn(operand, "0123456789abcdefABCDEF.:") == len)
+		return -1;
+	(void)fputs("portctl: explain needs an IP address alone, such as 203.0.113.7 or "
+	            "2001:db8::7\n",
+	        stderr);
+	return usage_error();
+}
+
 /* Finds the row of commands[]. Returns -1 and *ret, else the exit code. */
 static int find_command(const struct request *request, const struct command **ret)
 {
@@ -198,7 +228,7 @@ static int find_command(const struct request *request, const struct command **re
 			return usage_error();
 		}
 		*ret = &commands[i];
-		return -1;
+		return commands[i].operand ? judge_operand(request->operand) : -1;
 	}
 	if (!known)
 		return unknown_command(request->command);
@@ -257,8 +287,12 @@ int main(int argc, char **argv)
 	if (code >= 0)
 		return code;
 
+	char text[sizeof("explain ") + OPERAND_MAX];
+	(void)snprintf(text, sizeof(text), "%s%s%s", command->request,
+	        command->operand ? " " : "", command->operand ? request.operand : "");
+
 	const struct command_call call = {.path = path,
-	        .request = command->request,
+	        .request = command->operand ? text : command->request,
 	        .timeout_s = command->timeout_s,
 	        .output = request.output};
 	return command->run(&call);

@@ -30,6 +30,9 @@ const char usage_help[] =
         "  limits            how many connections the port can hold, and what stops it;\n"
         "                    also without a portd\n"
         "    --json            as one JSON object\n"
+        "  explain ADDRESS   what would become of a client from there, rule by rule, and "
+        "why\n"
+        "                    earlier ones were shed\n"
         "  drain             take no new connections; the open ones go on\n"
         "    --off             take new connections again\n"
         "  reload            read the configuration again and wait for the verdict\n"
@@ -65,6 +68,8 @@ static const struct {
         {"health", "health"},
         {"limits", "limits"},
         {"ulimit", "limits"},
+        {"explain", "explain ADDRESS"},
+        {"why", "explain ADDRESS"},
         {"drain", "drain"},
         {"undrain", "drain --off"},
         {"reload", "reload"},

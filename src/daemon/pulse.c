@@ -164,7 +164,7 @@ static void pulse_tell_not_full(
 {
 	struct spells *sum = &d->spells;
 	uint64_t told = d->tell.row[TELL_NOT_FULL].told;
-	char lasted[PARSE_DURATION_TEXT_MAX];
+	char lasted[PARSE_DURATION_TEXT_MAX], top[PORT_TOP_MAX];
 
 	if (sum->told != told)
 		*sum = (struct spells){.told = told};
@@ -178,8 +178,10 @@ static void pulse_tell_not_full(
 	struct journal_record r = pulse_record_not_full(d, spell);
 	if (sum->n == 1)
 		tell(&d->tell, TELL_NOT_FULL, now, &r,
-		        "no longer full after %s: %" PRIu64 " shed, queue peak %" PRIu64,
-		        lasted, sum->shed, sum->depth_peak);
+		        "no longer full after %s: %" PRIu64 " shed, queue peak %" PRIu64
+		        "%s",
+		        lasted, sum->shed, sum->depth_peak,
+		        port_format_top_shed(d->port, top));
 	else
 		tell(&d->tell, TELL_NOT_FULL, now, &r,
 		        "no longer full: %" PRIu64 " spells, %s in all, %" PRIu64

@@ -21,8 +21,9 @@
 #include "daemon/status.h"
 
 #define REQUESTS_LIST \
-	"stats [text|json|prometheus|openmetrics], health [live], limits, drain [off], " \
-	"reload, version, help"
+	"stats [text|json|prometheus|openmetrics], health [live], limits, explain " \
+	"ADDRESS, " \
+	"drain [off], reload, version, help"
 
 /* The longest request has three words, so that a fourth is an unknown request too. */
 #define REQUESTS_WORDS 3
@@ -192,6 +193,24 @@ static void requests_reload(
 		(void)reload_run(d, out);
 }
 
+static void requests_explain(struct daemon *d, const char *address, FILE *out)
+{
+	char text[CONTROL_REQUEST_MAX + 8], seen[4 * CONTROL_REQUEST_MAX + 1];
+	struct addr peer;
+
+	(void)snprintf(
+	        text, sizeof(text), strchr(address, ':') ? "[%s]:0" : "%s:0", address);
+	if (addr_parse(text, &peer) == 0)
+		port_explain(d->port, &peer, out);
+	else
+		(void)fprintf(out,
+		        "error: '%s' is no address; allowed: an IP address alone, such "
+		        "as "
+		        "203.0.113.7 or 2001:db8::7\n",
+		        parse_format_escapes((const uint8_t *)address, strlen(address),
+		                seen, sizeof(seen)));
+}
+
 static void requests_unknown(const struct control_request *request, FILE *out)
 {
 	char text[4 * CONTROL_REQUEST_MAX + 1];
@@ -232,6 +251,8 @@ void requests_answer(void *arg, const struct control_request *request, FILE *out
 		requests_health_live(d, out);
 	else if (strcmp(words[0], "limits") == 0 && n == 1)
 		requests_limits(d, out);
+	else if (strcmp(words[0], "explain") == 0 && n == 2)
+		requests_explain(d, words[1], out);
 	else if (strcmp(words[0], "drain") == 0 && n == 1)
 		requests_drain(d, request, true, out);
 	else if (strcmp(words[0], "drain") == 0 && strcmp(words[1], "off") == 0)

@@ -19,7 +19,7 @@
 
 #define TELL_KIND_NS  (UINT64_C(5) * 1000000000)
 #define TELL_ALL_NS   (UINT64_C(1) * 1000000000)
-#define TELL_TEXT_MAX 320
+#define TELL_TEXT_MAX 400
 
 enum tell_kind {
 	TELL_FULL,

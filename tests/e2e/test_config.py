@@ -237,15 +237,15 @@ def test_odd_but_right():
                     "shed.queue_timeout": "1500ms"}, "values")
 
 
-OTHER = {
-    "listener.address": "127.0.0.2:8080", "listener.backlog": "77", "workers.count": "3",
-    "workers.fd_table": "private", "budget.fds": "999", "budget.max_connections": "123",
-    "shed.queue_timeout": "infinity", "shed.answer": "message",
-    "shed.message": r"\x00\r\n\t\\ busy; not now \xff\x20", "shed.low_watermark": "0%",
-    "timeouts.first_byte": "1500us", "timeouts.idle": "90min", "timeouts.keepalive": "0s",
-    "timeouts.drain": "infinity", "service.type": "discard", "control.socket": "/tmp/x/y",
-    "control.mode": "0600", "control.group": "root", "log.level": "debug",
-}
+OTHER = dict(pair.split("=") for pair in """listener.address=127.0.0.2:8080 listener.backlog=77
+    workers.count=3 workers.fd_table=private budget.fds=999 budget.max_connections=123 budget.rate=9
+    budget.priority=3 budget.burst=7 shed.queue_timeout=infinity shed.answer=message shed.gate=on
+    shed.low_watermark=0% shed.evict_idle=5s shed.start_at=80% shed.gate_after=0s shed.dry_run=yes
+    source.max_connections=4 source.rate=5 source.burst=6 source.prefix4=24 source.prefix6=48
+    source.allow=127.0.0.0/8 source.deny=127.9.0.0/16 source.priority=::1 timeouts.first_byte=1500us
+    timeouts.idle=90min timeouts.lifetime=2h timeouts.keepalive=0s timeouts.drain=infinity
+    service.type=discard control.socket=/tmp/x/y control.mode=0600 control.group=root
+    log.level=debug""".split()) | {"shed.message": r"\x00\r\n\t\\ busy; not now \xff\x20"}
 
 
 def test_print_reads_back():
