@@ -163,8 +163,10 @@ int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 	list_append(&w->conns.silent[conn->priority_slot], &conn->timer);
 	list_append(&w->conns.living, &conn->life);
 	note_open(w);
-	if (w->config->dry_run && !ticket->would_shed &&
-	        port_connections(w->port) > atomic_load(&w->port->asked_max))
+	if (ticket->would_shed)
+		counters_add_would_shed(&w->counters, ticket->would);
+	else if (w->config->dry_run &&
+	         port_connections(w->port) > atomic_load(&w->port->asked_max))
 		counters_add_would_shed(&w->counters, SHED_FULL);
 	if (admit_free(&w->port->admit) == 0 &&
 	        port_ordinary(w->port) >= atomic_load(&w->port->admit.max))

@@ -82,8 +82,9 @@ int judge_newcomer(struct worker *w, const struct addr *peer, struct ticket *ret
 	if (reason == SHED_COUNT)
 		return 0;
 	if (w->config->dry_run) {
-		counters_add_would_shed(&w->counters, reason);
+		/* Counted once it is open: it may be dead already. */
 		ret->would_shed = true;
+		ret->would = reason;
 		return 0;
 	}
 	judge_undo(w, ret);

@@ -97,19 +97,22 @@ static int create_workers(struct port *port)
 	return 0;
 }
 
-static uint32_t table_slots_of(const struct port *port)
+/* A dry run is held up by descriptors only. */
+static uint32_t table_slots_of(const struct port *port, const struct config *config)
 {
-	return port->private_tables ? (uint32_t)port->budget.table_slots : 0;
+	const struct budget *b = &port->budget;
+	if (!port->private_tables)
+		return 0;
+	return (uint32_t)(config->dry_run ? b->fds_slots / b->tables : b->table_slots);
 }
 
 /* What a configuration says to those parts that keep it for themselves. */
 static void configure(struct port *port, const struct config *config)
 {
 	const struct budget *budget = &port->budget;
-	/* A dry run is held up by descriptors only. */
 	uint64_t max = config->dry_run ? budget->fds_slots : budget->max_connections;
 	admit_set_max(&port->admit, (uint32_t)max, (unsigned)config->low_watermark,
-	        table_slots_of(port));
+	        table_slots_of(port, config));
 	atomic_store(&port->asked_max, (uint32_t)budget->max_connections);
 	admit_set_priority(&port->admit, (uint32_t)budget->priority_slots);
 	uint64_t now = clock_now();
@@ -128,7 +131,8 @@ static int init(struct port *port, const struct config *config)
 		return -ENOMEM;
 	push_version(port, version);
 	int r = admit_init(&port->admit, (uint32_t)budget->max_connections,
-	        (unsigned)config->low_watermark, table_slots_of(port), budget->workers);
+	        (unsigned)config->low_watermark, table_slots_of(port, config),
+	        budget->workers);
 	bucket_shared_init(&port->rate);
 	/* No reload can make room for more connections than there are descriptors. */
 	if (r == 0)

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/counters.h"
 #include "core/source.h"
 #include "net/addr.h"
 
@@ -19,7 +20,8 @@ struct ticket {
 	uint64_t taken;              /* when it took a token of [budget] rate, ns */
 	bool token;                  /* and whether it did */
 	bool priority;               /* its source may use the priority slots */
-	bool would_shed;             /* a dry run has counted it under a reason */
+	bool would_shed;             /* but for a dry run, and */
+	enum shed_reason would;      /* why */
 	bool priority_slot;          /* it has one of those, not an ordinary slot */
 };
 

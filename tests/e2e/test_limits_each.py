@@ -284,6 +284,23 @@ def test_dry_run(table):
         equal(would, {"denied": 3, "source_limit": 2, "full": 1}, "would_shed")
 
 
+@for_each(table=TABLES)
+def test_dry_run_sheds_nobody(table):
+    """Also with private tables, and the dead count as aborted only."""
+    options = {"budget.max_connections": "4", "source.deny": "127.0.5.1", "shed.dry_run": "yes",
+               "shed.queue_timeout": "0s", "workers.count": "2"}
+    with Portd(options, table=table) as portd:
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(12, send=b"x"))
+        portd.pause()
+        for client in crowd.connect(5, source=("127.0.5.1", 0)):
+            client.close()
+        portd.resume()
+        stats = portd.assert_rows("shed", {"aborted": 5})
+        would = {name: n for name, n in stats["would_shed"].items() if n}
+        equal(would, {"full": 8}, "would_shed")
+
+
 def test_dry_run_of_start_at():
     options = {"budget.max_connections": "10", "shed.start_at": "50%", "shed.dry_run": "yes"}
     with Portd(options) as portd:
