@@ -311,7 +311,8 @@ int config_key_set_prefixes(const struct config_key *key, const char *text,
 	if (r != 0)
 		return r;
 	(void)prefix_set_free(*field);
-	*field = set;
+	/* NULL is the empty set: a default owns no memory, however it was written. */
+	*field = prefix_set_count(set) > 0 ? set : prefix_set_free(set);
 	return 0;
 }
 

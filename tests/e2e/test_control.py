@@ -87,7 +87,9 @@ def test_hostile_crowd(table, kind):
         note("portctl health answered within", spread(took), f"{most - quiet} descriptors more")
         at_most(max(took), slow(1.0), "the longest answer")
         at_most(most - quiet, PLACES + 1, "control clients at once")
-        at_most(portd.rss() - rss, 8 * 2**20, "bytes of memory more")
+        # AddressSanitizer keeps what was freed for a while: 300 answers.
+        watched = "address" in os.environ.get("PORTD_SANITIZERS", "")
+        at_most(portd.rss() - rss, (64 if watched else 8) * 2**20, "bytes of memory more")
         newcomers = crowd.connect(50, send=b"x")
         crowd.wait_served(newcomers, 1, "newcomers are served")
         for sock in hostile:
