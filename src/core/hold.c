@@ -292,6 +292,13 @@ static bool leave_role_to(struct worker *w, int successor)
 	return atomic_compare_exchange_strong(&w->port->hold.holder, &me, successor);
 }
 
+/* A client has got the number of w's kept descriptor while it was lent: a peer still has its own. */
+static bool can_answer_for(const struct worker *w, const struct worker *peer)
+{
+	return w->kept.fd < 0 && w->conns.lingering == 0 && peer->kept.fd >= 0 &&
+	       !peer->stalled && !peer->paused;
+}
+
 /* This worker cannot accept, not even in the kept descriptor's place. A peer that may be able to
  * takes the role over: a shortage can be one worker's own. */
 static bool hand_over(struct worker *w)
@@ -299,7 +306,7 @@ static bool hand_over(struct worker *w)
 	struct port *port = w->port;
 	for (unsigned i = 0; i < port->n_workers; i++) {
 		struct worker *peer = &port->workers[i];
-		if (peer == w || !worker_is_able(peer))
+		if (peer == w || (!worker_is_able(peer) && !can_answer_for(w, peer)))
 			continue;
 		worker_listen(w, WORKER_LISTEN_OFF);
 		if (leave_role_to(w, (int)i))
