@@ -29,6 +29,9 @@
  * long as A counts, F >= xA + T, so F < x + T means x > xA. If there was none, F - T is
  * what F would have been (max(F, x) - T = max(F - T, x) where F - T >= x), and the bound
  * holds for the takes that were not given back. If there was one, nothing is given back.
+ * A return lowers F after the fact: a take between xA and the return may have found the
+ * bucket less full than it would have without A. So a return counts as such a take, for
+ * all tokens that were taken before it.
  *
  * Invariants: part < rate; F is never lowered but by bucket_return and by a change of the
  * rate.
@@ -123,7 +126,8 @@ int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now)
 	return 0;
 }
 
-void bucket_return(struct bucket *b, const struct bucket_rate *rate, uint64_t taken)
+void bucket_return(
+        struct bucket *b, const struct bucket_rate *rate, uint64_t taken, uint64_t now)
 {
 	if (rate->rate == 0 || b->generation != rate->generation || b->full_seen > taken)
 		return;
@@ -133,6 +137,9 @@ void bucket_return(struct bucket *b, const struct bucket_rate *rate, uint64_t ta
 		b->full_at--;
 	}
 	b->part -= rate->rest;
+	/* What others found meanwhile they found with this token taken: no older one goes back. */
+	if (taken < now)
+		b->full_seen = max_u64(b->full_seen, now);
 }
 
 uint32_t bucket_tokens(
@@ -204,10 +211,10 @@ int bucket_shared_take(struct bucket_shared *s, uint64_t now)
 	return r;
 }
 
-void bucket_shared_return(struct bucket_shared *s, uint64_t taken)
+void bucket_shared_return(struct bucket_shared *s, uint64_t taken, uint64_t now)
 {
 	(void)pthread_mutex_lock(&s->lock);
-	bucket_return(&s->bucket, &s->rate, taken);
+	bucket_return(&s->bucket, &s->rate, taken, now);
 	(void)pthread_mutex_unlock(&s->lock);
 }
 

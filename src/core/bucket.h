@@ -56,8 +56,10 @@ void bucket_rate_change(
 int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now);
 /* Gives back the token that a take at `taken` got, for a connection that in the end was
  * not admitted. A token that would have been spilt, had it not been taken, is not given
- * back, nor one from before a change of the rate or the first second after it. */
-void bucket_return(struct bucket *b, const struct bucket_rate *rate, uint64_t taken);
+ * back, nor one from before a change of the rate or the first second after it, nor one that
+ * was taken before the last return. */
+void bucket_return(
+        struct bucket *b, const struct bucket_rate *rate, uint64_t taken, uint64_t now);
 
 /* How many takes would succeed now. UINT32_MAX without limit. */
 uint32_t bucket_tokens(
@@ -83,7 +85,7 @@ void bucket_shared_destroy(struct bucket_shared *s);
 void bucket_shared_set(
         struct bucket_shared *s, uint32_t rate, uint32_t burst, uint64_t now);
 int bucket_shared_take(struct bucket_shared *s, uint64_t now);
-void bucket_shared_return(struct bucket_shared *s, uint64_t taken);
+void bucket_shared_return(struct bucket_shared *s, uint64_t taken, uint64_t now);
 uint32_t bucket_shared_tokens(struct bucket_shared *s, uint64_t now);
 uint64_t bucket_shared_wait(struct bucket_shared *s, uint64_t now);
 

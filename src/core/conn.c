@@ -13,11 +13,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/own.h"
+#include "core/judge.h"
 #include "core/worker.h"
 #include "net/sock.h"
 
@@ -27,6 +30,8 @@
 /* Moving again within this time does not move a connection in its list: it saves the
  * cache misses and costs that much precision. */
 #define CONN_TOUCH_NS CLOCK_MSEC
+/* Connections to look at for one to evict. */
+#define CONN_EVICT_LOOKS 64
 
 struct conn_chunk {
 	struct list link;
@@ -66,6 +71,7 @@ void conn_set_init(struct conn_set *set)
 	list_init(&set->chunks);
 	atomic_init(&set->open, 0);
 	atomic_init(&set->lingering, 0);
+	atomic_init(&set->would_shed, 0);
 }
 
 void conn_set_destroy(struct conn_set *set)
@@ -145,6 +151,25 @@ static void note_open(struct worker *w)
 	}
 }
 
+/* A dry run counts whom it lets in although a limit speaks against it; such a one is in nobody's
+ * way: it is not booked, and the limits ask as if it were not there. */
+static void note_would_shed(struct conn *conn, const struct ticket *ticket)
+{
+	struct worker *w = conn->worker;
+	enum shed_reason reason = ticket->would_shed;
+	if (reason == SHED_COUNT &&
+	        port_asked_open(w->port, true) > atomic_load(&w->port->asked_max)) {
+		reason = SHED_FULL;
+		judge_undo(w, ticket);
+		conn->source = SOURCE_NONE;
+	}
+	if (reason == SHED_COUNT)
+		return;
+	counters_add_would_shed(&w->counters, reason);
+	count(&w->conns.would_shed, 1);
+	conn->would_shed = true;
+}
+
 int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 {
 	const struct service *service = w->port->service;
@@ -163,11 +188,8 @@ int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 	list_append(&w->conns.silent[conn->priority_slot], &conn->timer);
 	list_append(&w->conns.living, &conn->life);
 	note_open(w);
-	if (ticket->would_shed)
-		counters_add_would_shed(&w->counters, ticket->would);
-	else if (w->config->dry_run &&
-	         port_connections(w->port) > atomic_load(&w->port->asked_max))
-		counters_add_would_shed(&w->counters, SHED_FULL);
+	if (w->config->dry_run)
+		note_would_shed(conn, ticket);
 	if (admit_free(&w->port->admit) == 0 &&
 	        port_ordinary(w->port) >= atomic_load(&w->port->admit.max))
 		port_begin_spell(w, STATE_CAUSE_SLOTS);
@@ -237,6 +259,8 @@ void conn_close(struct conn *conn, enum close_reason reason)
 	list_remove(&conn->life);
 	uint32_t source = conn->source;
 	bool priority_slot = conn->priority_slot;
+	if (conn->would_shed)
+		count(&w->conns.would_shed, -1);
 	if (w->port->service->closing)
 		w->port->service->closing(conn);
 	if (reason == CLOSE_SERVICE)
@@ -338,13 +362,28 @@ uint64_t conn_idlest(const struct worker *w)
 	return conn ? conn->active : CLOCK_INFINITY;
 }
 
+/* It has sent something that is still to be read: not it was idle, but the worker late. What nobody
+ * wants to read (the client does not read either) does not count. */
+static bool is_unheard(const struct conn *conn)
+{
+	int bytes = 0;
+	return (conn->watch.events & EPOLLIN) &&
+	       ioctl(conn->watch.fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
 bool conn_evict(struct worker *w, uint64_t idle)
 {
-	struct conn *conn = idlest(w);
-	if (!conn || w->now < clock_add(conn->active, idle))
-		return false;
-	conn_close(conn, CLOSE_EVICTED);
-	return true;
+	for (unsigned i = 0; i < CONN_EVICT_LOOKS; i++) {
+		struct conn *conn = idlest(w);
+		if (!conn || w->now < clock_add(conn->active, idle))
+			return false;
+		if (idle == 0 || !is_unheard(conn)) {
+			conn_close(conn, CLOSE_EVICTED);
+			return true;
+		}
+		conn_touch(conn, true);
+	}
+	return false;
 }
 
 static uint64_t sooner(uint64_t a, uint64_t b)

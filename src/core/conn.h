@@ -52,6 +52,7 @@ struct conn {
 	uint8_t state;      /* enum conn_state; conn.c's only setter checks it */
 	bool spoken;        /* the client has sent its first byte */
 	bool priority_slot;
+	bool would_shed;  /* a dry run let it in */
 	uint32_t source;  /* its entry in the per-source books, or SOURCE_NONE */
 	struct list life; /* OPEN: the set's list by age */
 	uint64_t opened;  /* ns */
@@ -71,6 +72,7 @@ struct conn_set {
 	struct list spare;      /* FREE */
 	struct list chunks;     /* of memory */
 	_Atomic uint32_t open, lingering; /* written by the worker only */
+	_Atomic uint32_t would_shed;      /* of those open; by the worker only */
 };
 
 void conn_set_init(struct conn_set *set);

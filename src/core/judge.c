@@ -24,7 +24,7 @@ static bool is_pressed(struct worker *w)
 {
 	/* As asked for, also in a dry run, which has more. */
 	uint64_t max = atomic_load_explicit(&w->port->asked_max, memory_order_relaxed);
-	uint64_t open = port_ordinary(w->port);
+	uint64_t open = port_asked_open(w->port, w->config->dry_run);
 	uint64_t start = max * w->config->start_at / 100;
 	if (open <= start || start >= max)
 		return false;
@@ -43,9 +43,8 @@ static enum shed_reason judge_source(struct worker *w, struct ticket *ticket)
 		return SHED_COUNT;
 	struct prefix net =
 	        prefix_mask(&ticket->peer, (unsigned)c->prefix4, (unsigned)c->prefix6);
-	unsigned how = (ticket->priority ? SOURCE_NO_RATE : 0U) |
-	               (c->dry_run ? SOURCE_DRY_RUN : 0U);
-	int r = source_take(w->port->sources, &net, how, w->now, &ticket->source);
+	int r = source_take(
+	        w->port->sources, &net, ticket->priority, w->now, &ticket->source);
 	if (r == 0)
 		return SHED_COUNT;
 	return r == SOURCE_LIMIT ? SHED_SOURCE_LIMIT : SHED_SOURCE_RATE;
@@ -77,19 +76,19 @@ static enum shed_reason judge_all(struct worker *w, struct ticket *ticket)
 int judge_newcomer(struct worker *w, const struct addr *peer, struct ticket *ret,
         enum shed_reason *ret_reason)
 {
-	*ret = (struct ticket){.peer = *peer};
+	*ret = (struct ticket){.peer = *peer, .would_shed = SHED_COUNT};
 	enum shed_reason reason = judge_all(w, ret);
 	if (reason == SHED_COUNT)
 		return 0;
-	if (w->config->dry_run) {
-		/* Counted once it is open: it may be dead already. */
-		ret->would_shed = true;
-		ret->would = reason;
-		return 0;
-	}
 	judge_undo(w, ret);
-	*ret_reason = reason;
-	return 1;
+	if (!w->config->dry_run) {
+		*ret_reason = reason;
+		return 1;
+	}
+	/* Counted once it is open: it may be dead already. It has nothing in the books. */
+	*ret = (struct ticket){
+	        .peer = *peer, .priority = ret->priority, .would_shed = reason};
+	return 0;
 }
 
 void judge_undo(struct worker *w, const struct ticket *ticket)
@@ -97,5 +96,5 @@ void judge_undo(struct worker *w, const struct ticket *ticket)
 	if (ticket->source.entry != SOURCE_NONE)
 		source_undo(w->port->sources, &ticket->source, w->now);
 	if (ticket->token)
-		bucket_shared_return(&w->port->rate, ticket->taken);
+		bucket_shared_return(&w->port->rate, ticket->taken, w->now);
 }

@@ -438,6 +438,15 @@ uint32_t port_ordinary(const struct port *port)
 	return n > priority ? n - priority : 0;
 }
 
+uint32_t port_asked_open(const struct port *port, bool dry_run)
+{
+	uint32_t n = port_ordinary(port), ghosts = 0;
+	for (unsigned i = 0; dry_run && i < port->n_workers; i++)
+		ghosts += atomic_load_explicit(
+		        &port->workers[i].conns.would_shed, memory_order_relaxed);
+	return n > ghosts ? n - ghosts : 0;
+}
+
 void port_note_depth(struct port *port, uint32_t depth)
 {
 	uint32_t peak = atomic_load_explicit(&port->depth_peak, memory_order_relaxed);

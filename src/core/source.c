@@ -23,7 +23,7 @@ static int entry_judge(const struct source_stripe *s, const struct source_entry 
 	return s->max_connections > 0 && e->open >= s->max_connections ? SOURCE_LIMIT : 0;
 }
 
-int source_take(struct source_books *books, const struct prefix *net, unsigned how,
+int source_take(struct source_books *books, const struct prefix *net, bool exempt,
         uint64_t now, struct source_ticket *ret)
 {
 	struct source_stripe *s;
@@ -32,13 +32,13 @@ int source_take(struct source_books *books, const struct prefix *net, unsigned h
 	*ret = (struct source_ticket){.taken = now};
 	if (e) {
 		r = entry_judge(s, e);
-		if (r == 0 && (how & SOURCE_NO_RATE) == 0 && s->rate.rate > 0) {
+		if (r == 0 && !exempt && s->rate.rate > 0) {
 			ret->token = bucket_take(&e->bucket, &s->rate, now) == 0;
 			r = ret->token ? 0 : SOURCE_RATE;
 		}
 		source_table_touch(books, s, e, now);
 	}
-	if (e && (r == 0 || (how & SOURCE_DRY_RUN) != 0)) {
+	if (e && r == 0) {
 		ret->entry = source_table_index(books, e);
 		if (e->open++ == 0)
 			source_table_busy(books, s, e);
@@ -59,7 +59,7 @@ static void ticket_end(
 	if (!s)
 		return;
 	if (ticket->token)
-		bucket_return(&e->bucket, &s->rate, ticket->taken);
+		bucket_return(&e->bucket, &s->rate, ticket->taken, now);
 	if (--e->open == 0)
 		source_table_idle(books, s, e);
 	source_table_touch(books, s, e, now);

@@ -37,12 +37,6 @@ enum source_refusal {
 	SOURCE_RATE       /* it has no token */
 };
 
-/* How source_take decides, or'ed. */
-enum source_how {
-	SOURCE_NO_RATE = 1, /* exempt from the rate: needs and takes no token */
-	SOURCE_DRY_RUN = 2  /* book it whatever the outcome */
-};
-
 /* What a take got. A connection need remember no more than the entry. */
 struct source_ticket {
 	uint64_t taken; /* when */
@@ -91,10 +85,10 @@ struct source_books *source_books_destroy(struct source_books *books);
 void source_set_limits(struct source_books *books, uint32_t max_connections,
         uint32_t rate, uint32_t burst, uint64_t now);
 
-/* Books a connection from net. how: enum source_how. Returns 0 or an enum source_refusal,
- * the first that holds; a refused one is not booked (but for SOURCE_DRY_RUN), takes no
- * token and gets an empty ticket. */
-int source_take(struct source_books *books, const struct prefix *net, unsigned how,
+/* Books a connection from net; one that is exempt needs and takes no token of the rate.
+ * Returns 0 or an enum source_refusal, the first that holds; a refused one is not booked,
+ * takes no token and gets an empty ticket. */
+int source_take(struct source_books *books, const struct prefix *net, bool exempt,
         uint64_t now, struct source_ticket *ret);
 /* The connection is closed. entry: its ticket's; SOURCE_NONE does nothing. */
 void source_give(struct source_books *books, uint32_t entry, uint64_t now);

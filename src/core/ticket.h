@@ -20,9 +20,9 @@ struct ticket {
 	uint64_t taken;              /* when it took a token of [budget] rate, ns */
 	bool token;                  /* and whether it did */
 	bool priority;               /* its source may use the priority slots */
-	bool would_shed;             /* but for a dry run, and */
-	enum shed_reason would;      /* why */
-	bool priority_slot;          /* it has one of those, not an ordinary slot */
+	/* What it would be shed for but for a dry run; SHED_COUNT: nothing. */
+	enum shed_reason would_shed;
+	bool priority_slot; /* it has one of those, not an ordinary slot */
 };
 
 #endif

@@ -228,6 +228,8 @@ bool worker_check_short(struct worker *w, bool now);
 uint32_t port_connections(const struct port *port);
 /* The same without those in priority slots. */
 uint32_t port_ordinary(const struct port *port);
+/* Of those, without whom a dry run (if one is on) has let in against a limit. */
+uint32_t port_asked_open(const struct port *port, bool dry_run);
 void port_begin_spell(struct worker *w, enum state_cause cause);
 void port_check_spell(struct worker *w);
 /* The queue was seen this deep. */

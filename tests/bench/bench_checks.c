@@ -108,7 +108,7 @@ static void run_source(struct check *check, uint64_t *random, uint64_t now)
 		struct prefix net = prefix_mask(&addr, 32, 64);
 		struct source_ticket ticket;
 
-		(void)source_take(check->books, &net, 0, now, &ticket);
+		(void)source_take(check->books, &net, false, now, &ticket);
 		source_give(check->books, ticket.entry, now);
 	}
 }

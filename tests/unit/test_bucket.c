@@ -62,7 +62,7 @@ Test(bucket, burst_0_is_a_second_and_rate_0_no_limit)
 	cr_assert_eq(take_all(&b, &rate, START), 7);
 	for (int i = 0; i < 1000; i++)
 		cr_assert_eq(bucket_take(&free, &none, START), 0);
-	bucket_return(&free, &none, START);
+	bucket_return(&free, &none, START, START);
 	cr_assert_eq(bucket_tokens(&free, &none, START), UINT32_MAX);
 	cr_assert_eq(bucket_wait(&free, &none, START), 0);
 	cr_assert(bucket_is_full(&free, &none, START));
@@ -267,7 +267,7 @@ Test(bucket, the_bound_holds_with_any_clocks_and_any_returns)
 			if (n > 0 && rand() % 4 == 0) {
 				size_t k = (size_t)rand() % n;
 
-				bucket_return(&b, &rate, taken[k]);
+				bucket_return(&b, &rate, taken[k], now);
 				taken[k] = taken[--n];
 				given_back++;
 			} else if (bucket_take(&b, &rate, now - back) == 0) {
@@ -290,13 +290,15 @@ Test(bucket, what_is_given_back_can_be_taken_again)
 
 		cr_assert_eq(take_all(&b, &rate, START), 5);
 		struct bucket before = b;
+		uint64_t taken = START;
 
 		for (int i = 0; i < 100; i++) {
 			uint64_t now = START + (uint64_t)i * 10;
 
-			bucket_return(&b, &rate, START);
+			bucket_return(&b, &rate, taken, now);
 			cr_assert_eq(bucket_tokens(&b, &rate, now), 1);
 			cr_assert_eq(bucket_take(&b, &rate, now), 0);
+			taken = now;
 			cr_assert_eq(bucket_take(&b, &rate, now), BUCKET_EMPTY);
 		}
 		cr_assert_eq(b.full_at, before.full_at);
@@ -312,10 +314,10 @@ Test(bucket, a_token_that_would_have_been_spilt_is_not_given_back)
 	/* Without the first take, the second would have found the same full bucket. */
 	cr_assert_eq(bucket_take(&b, &rate, START), 0);
 	cr_assert_eq(bucket_take(&b, &rate, START + CLOCK_SEC / 10), 0);
-	bucket_return(&b, &rate, START);
+	bucket_return(&b, &rate, START, START + CLOCK_SEC / 10);
 	cr_assert_eq(bucket_take(&b, &rate, START + CLOCK_SEC / 10), BUCKET_EMPTY);
 	/* The second itself goes back whole. */
-	bucket_return(&b, &rate, START + CLOCK_SEC / 10);
+	bucket_return(&b, &rate, START + CLOCK_SEC / 10, START + CLOCK_SEC / 10);
 	cr_assert_eq(take_all(&b, &rate, START + CLOCK_SEC / 10), 1);
 }
 
@@ -342,9 +344,9 @@ Test(bucket, a_new_rate_keeps_the_time_that_is_lacking_within_its_own_burst)
 	cr_assert_eq(bucket_tokens(&b, &rate, START), 9);
 	cr_assert(bucket_is_full(&b, &rate, START + 50 * CLOCK_MSEC));
 	/* One from before is not given back after. */
-	bucket_return(&b, &rate, START);
+	bucket_return(&b, &rate, START, START + CLOCK_SEC / 10);
 	cr_assert_eq(take_all(&b, &rate, START), 9);
-	bucket_return(&b, &rate, START);
+	bucket_return(&b, &rate, START, START + CLOCK_SEC / 10);
 	cr_assert_eq(take_all(&b, &rate, START), 0);
 	/* None, and one again. */
 	bucket_rate_change(&rate, 0, 0, START);
@@ -405,7 +407,7 @@ static void *take_many(void *arg)
 		if (bucket_shared_take(&race->s, now) != 0)
 			continue;
 		if (race->returns && i % 4 == 0)
-			bucket_shared_return(&race->s, now);
+			bucket_shared_return(&race->s, now, now);
 		else if (race->taken)
 			race->taken[race->granted++] = now;
 		else
@@ -482,7 +484,7 @@ Test(bucket, the_same_limits_again_change_nothing)
 		cr_assert_eq(bucket_shared_take(&s, START), 0);
 	bucket_shared_set(&s, 5, 0, START);
 	cr_assert_eq(bucket_shared_take(&s, START), BUCKET_EMPTY);
-	bucket_shared_return(&s, START);
+	bucket_shared_return(&s, START, START);
 	cr_assert_eq(bucket_shared_take(&s, START), 0);
 	bucket_shared_set(&s, 0, 0, START);
 	cr_assert_eq(bucket_shared_take(&s, START), 0);

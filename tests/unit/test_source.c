@@ -60,7 +60,7 @@ static int take(struct source_books *books, unsigned i, uint64_t now, uint32_t *
 {
 	struct source_ticket ticket;
 	struct prefix net = net_of(i);
-	int r = source_take(books, &net, 0, now, &ticket);
+	int r = source_take(books, &net, false, now, &ticket);
 
 	cr_assert_eq(ticket.taken, now);
 	cr_assert_eq(r == 0, ticket.entry != SOURCE_NONE);
@@ -131,12 +131,12 @@ Test(source, each_source_has_a_bucket)
 	cr_assert_eq(view.wait_ns, CLOCK_SEC / 2);
 	cr_assert_eq(view.open, 3, "what was refused is not booked");
 	/* Exempt: neither needs a token nor takes one. */
-	cr_assert_eq(source_take(books, &net, SOURCE_NO_RATE, START, &ticket), 0);
+	cr_assert_eq(source_take(books, &net, true, START, &ticket), 0);
 	cr_assert_not(ticket.token);
 	source_undo(books, &ticket, START);
 	cr_assert_eq(take(books, 1, START, &entry), SOURCE_RATE, "no token came of it");
 	/* Undone: the token is back, and the connection is no more. */
-	cr_assert_eq(source_take(books, &net, 0, START + CLOCK_SEC / 2, &ticket), 0);
+	cr_assert_eq(source_take(books, &net, false, START + CLOCK_SEC / 2, &ticket), 0);
 	cr_assert(ticket.token);
 	source_undo(books, &ticket, START + CLOCK_SEC / 2);
 	cr_assert_eq(find(books, 1, START + CLOCK_SEC / 2, &view), 0);
@@ -172,30 +172,6 @@ Test(source, the_limit_comes_before_the_rate_and_costs_no_token)
 	source_books_destroy(books);
 }
 
-Test(source, a_dry_run_books_what_it_would_refuse)
-{
-	struct source_books *books = make(100, 10);
-	struct prefix net = net_of(1);
-	struct source_ticket ticket[4];
-	struct source_view view;
-
-	source_set_limits(books, 2, 1, 1, START);
-	cr_assert_eq(source_take(books, &net, SOURCE_DRY_RUN, START, &ticket[0]), 0);
-	cr_assert_eq(
-	        source_take(books, &net, SOURCE_DRY_RUN, START, &ticket[1]), SOURCE_RATE);
-	cr_assert_eq(source_take(books, &net, SOURCE_DRY_RUN, START, &ticket[2]),
-	        SOURCE_LIMIT);
-	cr_assert_eq(find(books, 1, START, &view), 0);
-	cr_assert_eq(view.open, 3);
-	cr_assert_not(ticket[1].token);
-	for (int i = 0; i < 3; i++)
-		source_undo(books, &ticket[i], START);
-	cr_assert_eq(find(books, 1, START, &view), 0);
-	cr_assert_eq(view.open, 0);
-	cr_assert_eq(view.tokens, 1);
-	source_books_destroy(books);
-}
-
 Test(source, the_length_of_a_network_is_part_of_its_name)
 {
 	struct source_books *books = make(100, 10);
@@ -205,10 +181,10 @@ Test(source, the_length_of_a_network_is_part_of_its_name)
 	struct source_ticket ticket;
 
 	source_set_limits(books, 1, 0, 0, START);
-	cr_assert_eq(source_take(books, &wide, 0, START, &ticket), 0);
-	cr_assert_eq(source_take(books, &narrow, 0, START, &ticket), 0, "a new mask");
-	cr_assert_eq(source_take(books, &narrow, 0, START, &ticket), SOURCE_LIMIT);
-	cr_assert_eq(source_take(books, &wide, 0, START, &ticket), SOURCE_LIMIT);
+	cr_assert_eq(source_take(books, &wide, false, START, &ticket), 0);
+	cr_assert_eq(source_take(books, &narrow, false, START, &ticket), 0, "a new mask");
+	cr_assert_eq(source_take(books, &narrow, false, START, &ticket), SOURCE_LIMIT);
+	cr_assert_eq(source_take(books, &wide, false, START, &ticket), SOURCE_LIMIT);
 	source_books_destroy(books);
 }
 
@@ -376,7 +352,7 @@ Test(source, more_open_than_there_is_room_for_is_let_in_and_said)
 
 	for (unsigned i = 0; i < 70; i++)
 		cr_assert_eq(take(books, i, START, &entry[i]), 0);
-	cr_assert_eq(source_take(books, &net, 0, START, &ticket), 0);
+	cr_assert_eq(source_take(books, &net, false, START, &ticket), 0);
 	cr_assert_eq(ticket.entry, SOURCE_NONE);
 	note(books, 1001, SHED_FULL, 1, START);
 	cr_assert_eq(usage_of(books).unbooked, 2);
@@ -384,7 +360,7 @@ Test(source, more_open_than_there_is_room_for_is_let_in_and_said)
 	source_undo(books, &ticket, START);
 	source_give(books, ticket.entry, START);
 	source_give(books, entry[33], START);
-	cr_assert_eq(source_take(books, &net, 0, START, &ticket), 0);
+	cr_assert_eq(source_take(books, &net, false, START, &ticket), 0);
 	cr_assert_neq(ticket.entry, SOURCE_NONE, "whichever stripe has the place");
 	cr_assert_eq(usage_of(books).open, 70);
 	source_books_destroy(books);
