@@ -1,7 +1,8 @@
 /*
  * event.h - what a worker has to tell the operator, handed to the main thread through a
  * bounded ring: one writer (the worker), one reader (main). A full ring drops the record
- * and counts it, so a worker never waits for a log.
+ * and counts it, so a worker never waits for a log. What must keep its order among workers
+ * goes through one ring of all, with a lock for its writers.
  *
  * Reads next: worker.h.
  */

@@ -18,20 +18,24 @@ bool judge_is_denied(const struct worker *w, const struct addr *peer)
 	               !prefix_set_match(c->source_allow, peer));
 }
 
+uint64_t judge_pressure(const struct port *port, const struct config *config)
+{
+	/* As asked for, also in a dry run, which has more. */
+	uint64_t max = atomic_load_explicit(&port->asked_max, memory_order_relaxed);
+	uint64_t open = port_asked_open(port, config->dry_run);
+	uint64_t start = max * config->start_at / 100;
+	if (open <= start || start >= max)
+		return 0;
+	if (open > max)
+		open = max;
+	return ((open - start) << 32) / (max - start);
+}
+
 /* From start_at of the slots on, a share of the newcomers that rises to all of them when every slot
  * is taken. What is owed is carried on, so that the share is exact and not a matter of luck. */
 static bool is_pressed(struct worker *w)
 {
-	/* As asked for, also in a dry run, which has more. */
-	uint64_t max = atomic_load_explicit(&w->port->asked_max, memory_order_relaxed);
-	uint64_t open = port_asked_open(w->port, w->config->dry_run);
-	uint64_t start = max * w->config->start_at / 100;
-	if (open <= start || start >= max)
-		return false;
-	if (open > max)
-		open = max;
-	uint64_t share = ((open - start) << 32) / (max - start);
-	uint64_t owed = w->pressure + share;
+	uint64_t owed = w->pressure + judge_pressure(w->port, w->config);
 	w->pressure = (uint32_t)owed;
 	return owed >> 32 != 0;
 }

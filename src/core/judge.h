@@ -18,6 +18,8 @@
 #include "core/counters.h"
 #include "core/ticket.h"
 
+struct config;
+struct port;
 struct worker;
 
 /* Judges a connection that was just accepted from peer. Returns 0 with *ret, which goes to conn_open
@@ -27,6 +29,9 @@ int judge_newcomer(struct worker *worker, const struct addr *peer, struct ticket
 
 /* It was judged good and is not served after all: gives back its place in the books and its tokens. */
 void judge_undo(struct worker *worker, const struct ticket *ticket);
+
+/* What [shed] start_at sheds of the newcomers now, in parts of 2^32. Any thread. */
+uint64_t judge_pressure(const struct port *port, const struct config *config);
 
 /* Is it denied by its address alone? For who sheds everybody anyway. */
 bool judge_is_denied(const struct worker *worker, const struct addr *peer);

@@ -165,6 +165,7 @@ int port_create(struct port **ret, const struct config *config,
 	port->started = clock_now();
 	port->hold = (struct hold){.pass_pair = {-1, -1}};
 	state_init(&port->state, port->started);
+	(void)pthread_mutex_init(&port->spell_lock, NULL);
 	(void)pthread_mutex_init(&port->start_lock, NULL);
 	pthread_condattr_t monotonic;
 	(void)pthread_condattr_init(&monotonic);
@@ -207,6 +208,7 @@ struct port *port_destroy(struct port *port)
 	(void)pthread_cond_destroy(&port->start_changed);
 	(void)pthread_mutex_destroy(&port->start_lock);
 	(void)pthread_mutex_destroy(&port->state.lock);
+	(void)pthread_mutex_destroy(&port->spell_lock);
 	free(port);
 	return NULL;
 }
@@ -408,7 +410,9 @@ unsigned port_unanswered(const struct port *port)
 
 int port_next_event(struct port *port, struct event *ret, uint64_t *ret_dropped)
 {
-	*ret_dropped = 0;
+	*ret_dropped = atomic_load(&port->spell_events.dropped);
+	if (event_pop(&port->spell_events, ret) == 1)
+		return 1;
 	for (unsigned i = 0; i < port->n_workers; i++)
 		*ret_dropped += atomic_load(&port->workers[i].events.dropped);
 	for (unsigned i = 0; i < port->n_workers; i++) {
@@ -419,32 +423,6 @@ int port_next_event(struct port *port, struct event *ret, uint64_t *ret_dropped)
 		}
 	}
 	return 0;
-}
-
-uint32_t port_connections(const struct port *port)
-{
-	uint32_t n = 0;
-	for (unsigned i = 0; i < port->n_workers; i++)
-		n += atomic_load_explicit(
-		        &port->workers[i].conns.open, memory_order_relaxed);
-	return n;
-}
-
-uint32_t port_ordinary(const struct port *port)
-{
-	uint32_t n = port_connections(port);
-	uint32_t priority =
-	        atomic_load_explicit(&port->admit.priority_used, memory_order_relaxed);
-	return n > priority ? n - priority : 0;
-}
-
-uint32_t port_asked_open(const struct port *port, bool dry_run)
-{
-	uint32_t n = port_ordinary(port), ghosts = 0;
-	for (unsigned i = 0; dry_run && i < port->n_workers; i++)
-		ghosts += atomic_load_explicit(
-		        &port->workers[i].conns.would_shed, memory_order_relaxed);
-	return n > ghosts ? n - ghosts : 0;
 }
 
 void port_note_depth(struct port *port, uint32_t depth)
@@ -464,13 +442,18 @@ void port_begin_spell(struct worker *w, enum state_cause cause)
 	struct listener_queue queue = {0};
 	(void)listener_read_queue(port->listen_fd, &queue);
 	port_note_depth(port, queue.depth);
-	if (state_spell_begin(&port->state, cause, queue.depth, w->now) != 1)
-		return;
-	source_begin_spell(port->sources);
-	struct event event = {.kind = EVENT_FULL};
+	struct event event = {.kind = EVENT_FULL, .worker = w->id};
 	event.spell = (struct state_spell){
 	        .cause = cause, .began = w->now, .depth_began = queue.depth};
-	worker_tell(w, &event);
+	(void)pthread_mutex_lock(&port->spell_lock);
+	bool began = state_spell_begin(&port->state, cause, queue.depth, w->now) == 1;
+	if (began && !atomic_load(&port->top_sums))
+		source_begin_spell(port->sources);
+	if (began)
+		(void)event_push(&port->spell_events, &event);
+	(void)pthread_mutex_unlock(&port->spell_lock);
+	if (began)
+		worker_tell_main(w);
 }
 
 void port_check_spell(struct worker *w)
@@ -481,7 +464,14 @@ void port_check_spell(struct worker *w)
 	bool able = false;
 	for (unsigned i = 0; i < port->n_workers && !able; i++)
 		able = admit_can_take(&port->admit, i);
-	struct event event = {.kind = EVENT_NOT_FULL};
-	if (able && state_spell_end(&port->state, w->now, &event.spell) == 1)
-		worker_tell(w, &event);
+	if (!able)
+		return;
+	struct event event = {.kind = EVENT_NOT_FULL, .worker = w->id};
+	(void)pthread_mutex_lock(&port->spell_lock);
+	bool ended = state_spell_end(&port->state, w->now, &event.spell) == 1;
+	if (ended)
+		(void)event_push(&port->spell_events, &event);
+	(void)pthread_mutex_unlock(&port->spell_lock);
+	if (ended)
+		worker_tell_main(w);
 }

@@ -13,7 +13,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "core/config.h"
 #include "core/event.h"
@@ -80,11 +79,6 @@ unsigned port_unanswered(const struct port *port);
 /* Next thing a worker had to say: 1 and *ret, or 0. *ret_dropped: records lost so far, in
  * all. */
 int port_next_event(struct port *port, struct event *ret, uint64_t *ret_dropped);
-
-/* Writes what would become of a client from peer right now, rule by rule, and what became of those of
- * its source network that are remembered: the last RECORD_SIZE that each worker has shed. Nothing is
- * changed by asking. */
-void port_explain(struct port *port, const struct addr *peer, FILE *out);
 
 /* «; most of them from NETWORK (N), NETWORK (N)»: the source networks that were shed most in this
  * spell of being full, or in the last one; "" if none was. Returns buf. */

@@ -51,12 +51,17 @@ void worker_wake(struct worker *w)
 	write_eventfd(w->wake.fd);
 }
 
+void worker_tell_main(struct worker *w)
+{
+	write_eventfd(w->port->main_fd);
+}
+
 void worker_tell(struct worker *w, const struct event *event)
 {
 	struct event copy = *event;
 	copy.worker = w->id;
 	(void)event_push(&w->events, &copy);
-	write_eventfd(w->port->main_fd);
+	worker_tell_main(w);
 }
 
 /* The operator, or the main thread, has decided something. */

@@ -126,6 +126,10 @@ struct port {
 
 	struct admit admit;
 	struct state_machine state;
+	/* Beginnings and ends of spells, from all workers in the order in which they happened: the
+	 * lock is held from one to its record. */
+	pthread_mutex_t spell_lock;
+	struct event_ring spell_events;
 	struct hold hold;
 	struct bucket_shared rate; /* of [budget] rate */
 	struct source_books *sources;
@@ -140,6 +144,7 @@ struct port {
 	_Atomic(const struct config *) config;
 
 	_Atomic bool gate_closed;
+	_Atomic bool top_sums;      /* several spells count as one, for port_top_shed */
 	_Atomic uint32_t asked_max; /* slots as asked for, also in a dry run */
 
 	/* The main thread's. */
@@ -185,6 +190,8 @@ void worker_kick(struct worker *w);
 void worker_wake(struct worker *w);
 /* Tells the main thread something, if the ring has room. */
 void worker_tell(struct worker *w, const struct event *event);
+/* Something is there for it to read. */
+void worker_tell_main(struct worker *w);
 
 /* accept.c: in and out of the listener's epoll set, and what accept4 says. */
 
@@ -224,12 +231,13 @@ void worker_set_short(struct worker *w);
  * are there. */
 bool worker_check_short(struct worker *w, bool now);
 
-/* In port.c: open connections of all workers; a spell's begin and end. */
+/* In port_collect.c: open connections of all workers. */
 uint32_t port_connections(const struct port *port);
 /* The same without those in priority slots. */
 uint32_t port_ordinary(const struct port *port);
 /* Of those, without whom a dry run (if one is on) has let in against a limit. */
 uint32_t port_asked_open(const struct port *port, bool dry_run);
+/* In port.c: a spell's begin and end. */
 void port_begin_spell(struct worker *w, enum state_cause cause);
 void port_check_spell(struct worker *w);
 /* The queue was seen this deep. */

@@ -4,7 +4,7 @@
  * Invariants: nothing is printed as data that was not a whole answer; a failure leaves one reason
  * on stderr.
  *
- * Reads next: client.c.
+ * Reads next: events.c.
  */
 #include "ctl/commands.h"
 
@@ -22,7 +22,7 @@
 
 #define REASON_MAX 1024
 
-static int print(const char *text, size_t len)
+int commands_put(const char *text, size_t len)
 {
 	int r = output_write_standard(text, len);
 
@@ -35,17 +35,16 @@ static int print(const char *text, size_t len)
 
 int commands_say(const char *text)
 {
-	return print(text, strlen(text));
+	return commands_put(text, strlen(text));
 }
 
-static int no_portd(const char *path)
+int commands_no_portd(const char *path)
 {
 	(void)fprintf(stderr, "portctl: what answers at %s is no portd\n", path);
 	return EXIT_NO_ANSWER;
 }
 
-/* Asks. Returns EXIT_DONE with an answer that is no refusal, else the exit code. */
-static int ask(const struct command_call *call, struct client_answer *ret)
+int commands_ask(const struct command_call *call, struct client_answer *ret)
 {
 	static const char error[] = "error:";
 	char reason[REASON_MAX];
@@ -68,12 +67,12 @@ static int ask(const struct command_call *call, struct client_answer *ret)
 int commands_print(const struct command_call *call)
 {
 	OWN_ANSWER struct client_answer answer = {0};
-	int code = ask(call, &answer);
+	int code = commands_ask(call, &answer);
 
 	if (code != EXIT_DONE)
 		return code;
 	if (!call->output)
-		return print(answer.bytes, answer.len);
+		return commands_put(answer.bytes, answer.len);
 
 	int r = output_write_file(call->output, answer.bytes, answer.len);
 	if (r == 0)
@@ -92,7 +91,7 @@ int commands_print(const struct command_call *call)
 static int judge_word(const struct command_call *call, const char *const *words, size_t n)
 {
 	OWN_ANSWER struct client_answer answer = {0};
-	int code = ask(call, &answer);
+	int code = commands_ask(call, &answer);
 	bool known = false;
 
 	if (code != EXIT_DONE)
@@ -100,9 +99,9 @@ static int judge_word(const struct command_call *call, const char *const *words,
 	for (size_t i = 0; i < n; i++)
 		known = known || strcmp(answer.bytes, words[i]) == 0;
 	if (!known || strlen(answer.bytes) != answer.len)
-		return no_portd(call->path);
+		return commands_no_portd(call->path);
 
-	int printed = print(answer.bytes, answer.len);
+	int printed = commands_put(answer.bytes, answer.len);
 
 	return strcmp(answer.bytes, words[0]) == 0 ? printed : EXIT_REFUSED;
 }
@@ -134,7 +133,7 @@ static int print_limits(const struct limits_chain *chain, limits_render_fn *rend
 	if (out) {
 		render(chain, out);
 		if (fclose(out) == 0)
-			return print(text, len);
+			return commands_put(text, len);
 	}
 	(void)fputs("portctl: not enough memory\n", stderr);
 	return EXIT_REFUSED;
@@ -148,7 +147,7 @@ static int limits(const struct command_call *call, limits_render_fn *render)
 	if (r == 0)
 		return print_limits(chain, render);
 	if (r == -EINVAL)
-		return no_portd(call->path);
+		return commands_no_portd(call->path);
 	(void)fprintf(
 	        stderr, "portctl: %s\n", r > 0 ? chain->why_not : "not enough memory");
 	return EXIT_REFUSED;

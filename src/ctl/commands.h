@@ -6,6 +6,8 @@
 #ifndef CTL_COMMANDS_H
 #define CTL_COMMANDS_H
 
+#include <stdbool.h>
+
 #include "ctl/client.h"
 
 /* portctl's exit codes, as portctl(1) has them. */
@@ -22,6 +24,7 @@ struct command_call {
 	const char *request; /* what portd is asked */
 	unsigned timeout_s;
 	const char *output; /* the file to write the answer to; NULL: standard output */
+	bool utc;           /* times as portd says them, in UTC, else in local time */
 };
 
 /* Each runs one command to its end: data on standard output or in `output`, every failure one
@@ -33,10 +36,20 @@ command_fn commands_print;
 /* Asks, and judges by the word that comes. */
 command_fn commands_health;
 command_fn commands_health_live;
+/* Asks, and prints the answer with its times as `utc` says. */
+command_fn commands_print_times;
+/* Asks again and again, and prints what has come since; a signal ends it. */
+command_fn commands_follow;
 /* Asks portd if there is one, and the machine in any case. */
 command_fn commands_limits;
 command_fn commands_limits_json;
 
+/* Asks. Returns EXIT_DONE with an answer that is no refusal, else the exit code, after saying why. */
+int commands_ask(const struct command_call *call, struct client_answer *ret);
+/* Says that what answers is no portd. Returns the exit code. */
+int commands_no_portd(const char *path);
+/* Prints these bytes on standard output. Returns the exit code. */
+int commands_put(const char *bytes, size_t len);
 /* Prints text of ours on standard output. Returns the exit code. */
 int commands_say(const char *text);
 

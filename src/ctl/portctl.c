@@ -19,6 +19,7 @@
 #include "ctl/commands.h"
 #include "ctl/output.h"
 #include "ctl/usage.h"
+#include "net/addr.h"
 
 /* Long options without a letter. The formats and what else belongs to one command only.
  */
@@ -30,7 +31,9 @@ enum option_id {
 	OPTION_OPENMETRICS,
 	OPTION_OUTPUT,
 	OPTION_LIVE,
-	OPTION_OFF
+	OPTION_OFF,
+	OPTION_FOLLOW,
+	OPTION_UTC
 };
 
 static const struct option long_options[] = {
@@ -42,11 +45,13 @@ static const struct option long_options[] = {
         {"output", required_argument, NULL, OPTION_OUTPUT},
         {"live", no_argument, NULL, OPTION_LIVE},
         {"off", no_argument, NULL, OPTION_OFF},
+        {"follow", no_argument, NULL, OPTION_FOLLOW},
+        {"utc", no_argument, NULL, OPTION_UTC},
         {0},
 };
 
-/* The longest text of an IPv6 address has 45 characters. */
-#define OPERAND_MAX 64
+/* Longest request, with the address that it may end with. */
+#define REQUEST_MAX (16 + ADDR_HOST_MAX)
 
 /* What was typed. variant: the option that changes the command's request, as an
  * option_id; 0: none. */
@@ -57,30 +62,45 @@ struct request {
 	const char *operand; /* what stands behind the command; NULL: nothing */
 	const char *output;
 	int variant;
+	bool follow, utc;
+};
+
+/* What goes with a command. */
+enum command_takes {
+	TAKES_FILE = 1, /* --output */
+	TAKES_OPERAND =
+	        2, /* needs a word behind it, which goes to portd behind the request */
+	TAKES_UTC = 4, /* --utc */
+	FOLLOWS = 8    /* the row is that of --follow */
 };
 
 static const struct command {
 	const char *name;
 	int variant;
-	bool to_file; /* --output goes with it */
-	bool operand; /* needs a word behind it, which goes to portd behind the request */
+	unsigned takes; /* enum command_takes, or'ed */
 	const char *request;
 	unsigned timeout_s;
 	command_fn *run;
 } commands[] = {
-        {"stats", 0, true, false, "stats text", 10, commands_print},
-        {"stats", OPTION_JSON, true, false, "stats json", 10, commands_print},
-        {"stats", OPTION_PROMETHEUS, true, false, "stats prometheus", 10, commands_print},
-        {"stats", OPTION_OPENMETRICS, true, false, "stats openmetrics", 10,
+        {"stats", 0, TAKES_FILE, "stats text", 10, commands_print},
+        {"stats", OPTION_JSON, TAKES_FILE, "stats json", 10, commands_print},
+        {"stats", OPTION_PROMETHEUS, TAKES_FILE, "stats prometheus", 10, commands_print},
+        {"stats", OPTION_OPENMETRICS, TAKES_FILE, "stats openmetrics", 10,
                 commands_print},
-        {"health", 0, false, false, "health", 10, commands_health},
-        {"health", OPTION_LIVE, false, false, "health live", 10, commands_health_live},
-        {"limits", 0, false, false, "limits", 10, commands_limits},
-        {"limits", OPTION_JSON, false, false, "limits", 10, commands_limits_json},
-        {"explain", 0, false, true, "explain", 10, commands_print},
-        {"drain", 0, false, false, "drain", 10, commands_print},
-        {"drain", OPTION_OFF, false, false, "drain off", 10, commands_print},
-        {"reload", 0, false, false, "reload", 60, commands_print},
+        {"health", 0, 0, "health", 10, commands_health},
+        {"health", OPTION_LIVE, 0, "health live", 10, commands_health_live},
+        {"limits", 0, 0, "limits", 10, commands_limits},
+        {"limits", OPTION_JSON, 0, "limits", 10, commands_limits_json},
+        {"events", 0, TAKES_UTC, "events", 10, commands_print_times},
+        {"events", 0, TAKES_UTC | FOLLOWS, "events", 10, commands_follow},
+        {"events", OPTION_JSON, TAKES_UTC, "events json", 10, commands_print},
+        {"events", OPTION_JSON, TAKES_UTC | FOLLOWS, "events json", 10, commands_follow},
+        {"explain", 0, TAKES_UTC | TAKES_OPERAND, "explain", 10, commands_print_times},
+        {"explain", OPTION_JSON, TAKES_UTC | TAKES_OPERAND, "explain json", 10,
+                commands_print},
+        {"drain", 0, 0, "drain", 10, commands_print},
+        {"drain", OPTION_OFF, 0, "drain off", 10, commands_print},
+        {"reload", 0, 0, "reload", 60, commands_print},
 };
 
 static const char *option_name(int id)
@@ -150,6 +170,12 @@ static int take_option(struct request *request, int id)
 	case OPTION_LIVE:
 	case OPTION_OFF:
 		return take_variant(request, id);
+	case OPTION_FOLLOW:
+		request->follow = true;
+		return -1;
+	case OPTION_UTC:
+		request->utc = true;
+		return -1;
 	default:
 		return usage_error();
 	}
@@ -191,20 +217,17 @@ static int unknown_command(const char *command)
 	return usage_error();
 }
 
-/* An address goes to portd as it is typed; what cannot be one stays here. Returns -1 to go on, else
- * the exit code. */
-static int judge_operand(const char *operand)
+/* An address goes to portd as it was understood. Returns -1 and writes it, else the exit code. */
+static int read_operand(const char *operand, char ret[static ADDR_HOST_MAX])
 {
-	if (!operand) {
-		(void)fputs("portctl: explain needs an IP address\n", stderr);
-		return usage_error();
-	}
-	size_t len = strlen(operand);
-	if (len > 0 && len <= OPERAND_MAX &&
-	        strspn(operand, "0123456789abcdefABCDEF.:") == len)
+	struct addr address;
+
+	if (operand && addr_parse_host(operand, &address) == 0) {
+		(void)addr_format_host(&address, ret);
 		return -1;
-	(void)fputs("portctl: explain needs an IP address alone, such as 203.0.113.7 or "
-	            "2001:db8::7\n",
+	}
+	(void)fputs("portctl: explain needs one IP address, such as 203.0.113.7 or "
+	            "2001:db8::7, without a port, a length or a name\n",
 	        stderr);
 	return usage_error();
 }
@@ -213,29 +236,40 @@ static int judge_operand(const char *operand)
 static int find_command(const struct request *request, const struct command **ret)
 {
 	bool known = false;
+	int misfit =
+	        request->variant; /* the option that goes with no row of the command */
 
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		unsigned takes = commands[i].takes;
 		if (strcmp(commands[i].name, request->command) != 0)
 			continue;
 		known = true;
 		if (commands[i].variant != request->variant)
 			continue;
-		if (request->output && !commands[i].to_file)
-			break;
-		if (request->output && !*request->output) {
-			(void)fputs(
-			        "portctl: --output needs the name of a file\n", stderr);
-			return usage_error();
+		if (request->follow != ((takes & FOLLOWS) != 0)) {
+			misfit = request->follow ? OPTION_FOLLOW : misfit;
+		} else if (request->utc && !(takes & TAKES_UTC)) {
+			misfit = OPTION_UTC;
+		} else if (request->output && !(takes & TAKES_FILE)) {
+			misfit = OPTION_OUTPUT;
+		} else {
+			*ret = &commands[i];
+			return -1;
 		}
-		*ret = &commands[i];
-		return commands[i].operand ? judge_operand(request->operand) : -1;
 	}
 	if (!known)
 		return unknown_command(request->command);
 	(void)fprintf(stderr, "portctl: --%s does not go with '%s'\n",
-	        option_name(request->output && !request->variant ? OPTION_OUTPUT
-	                                                         : request->variant),
-	        request->command);
+	        option_name(misfit), request->command);
+	return usage_error();
+}
+
+/* A file to write to has a name. Returns -1, else the exit code. */
+static int check_output(const struct request *request)
+{
+	if (!request->output || *request->output)
+		return -1;
+	(void)fputs("portctl: --output needs the name of a file\n", stderr);
 	return usage_error();
 }
 
@@ -273,7 +307,7 @@ int main(int argc, char **argv)
 {
 	struct request request = {0};
 	const struct command *command = NULL;
-	char path[CLIENT_PATH_MAX];
+	char path[CLIENT_PATH_MAX], address[ADDR_HOST_MAX] = "";
 
 	if (output_guard_standard() < 0)
 		return EXIT_REFUSED;
@@ -283,17 +317,23 @@ int main(int argc, char **argv)
 	if (code < 0)
 		code = find_command(&request, &command);
 	if (code < 0)
+		code = check_output(&request);
+	bool operand = command && (command->takes & TAKES_OPERAND);
+	if (code < 0 && operand)
+		code = read_operand(request.operand, address);
+	if (code < 0)
 		code = find_socket(&request, path);
-	if (code >= 0)
+	if (code >= 0 || !command)
 		return code;
 
-	char text[sizeof("explain ") + OPERAND_MAX];
-	(void)snprintf(text, sizeof(text), "%s%s%s", command->request,
-	        command->operand ? " " : "", command->operand ? request.operand : "");
+	char text[REQUEST_MAX];
+	(void)snprintf(text, sizeof(text), "%s%s%s", command->request, operand ? " " : "",
+	        operand ? address : "");
 
 	const struct command_call call = {.path = path,
-	        .request = command->operand ? text : command->request,
+	        .request = text,
 	        .timeout_s = command->timeout_s,
-	        .output = request.output};
+	        .output = request.output,
+	        .utc = request.utc || request.variant == OPTION_JSON};
 	return command->run(&call);
 }

@@ -30,9 +30,16 @@ const char usage_help[] =
         "  limits            how many connections the port can hold, and what stops it;\n"
         "                    also without a portd\n"
         "    --json            as one JSON object\n"
+        "  events            what portd has been through: when it was full, why, whom "
+        "it shed\n"
+        "    --follow          and go on: print each event as it comes\n"
+        "    --json            an object a line\n"
+        "    --utc             times in UTC, not local time\n"
         "  explain ADDRESS   what would become of a client from there, rule by rule, and "
         "why\n"
         "                    earlier ones were shed\n"
+        "    --json            as one JSON object\n"
+        "    --utc             times in UTC, not local time\n"
         "  drain             take no new connections; the open ones go on\n"
         "    --off             take new connections again\n"
         "  reload            read the configuration again and wait for the verdict\n"
@@ -68,6 +75,9 @@ static const struct {
         {"health", "health"},
         {"limits", "limits"},
         {"ulimit", "limits"},
+        {"events", "events"},
+        {"log", "events"},
+        {"history", "events"},
         {"explain", "explain ADDRESS"},
         {"why", "explain ADDRESS"},
         {"drain", "drain"},

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
+#include "daemon/events.h"
 #include "daemon/gate.h"
 #include "daemon/pulse.h"
 #include "daemon/reload.h"
@@ -51,6 +52,7 @@ static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	pulse_tell_events(d);
 	pulse_check(d);
 	gate_check(d);
+	events_flush(d);
 	fdtable_lock();
 	(void)reserve_fill(&d->reserve);
 	fdtable_unlock();
@@ -165,6 +167,7 @@ void daemon_stop(struct daemon *d)
 	pulse_tell_events(d);
 	tell_finish(&d->tell);
 	journal_tell_stopping(d);
+	events_stopping(d);
 	status_send(d);
 
 	int r = 0;

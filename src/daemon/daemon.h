@@ -26,6 +26,7 @@
 #include "core/port.h"
 #include "core/service.h"
 #include "daemon/control.h"
+#include "daemon/history.h"
 #include "daemon/inherit.h"
 #include "daemon/notify.h"
 #include "daemon/reserve.h"
@@ -72,6 +73,7 @@ struct daemon {
 	struct socket_file socket_file;
 	struct control *control;
 	struct tell tell;
+	struct history history;
 	sd_event *event;
 	sd_event_source *tick;
 	sd_event_source *status_timer;

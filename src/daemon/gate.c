@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "daemon/daemon.h"
+#include "daemon/events.h"
 #include "daemon/status.h"
 
 static void gate_set(struct daemon *d, bool closed)
@@ -21,6 +22,8 @@ static void gate_set(struct daemon *d, bool closed)
 
 	if (r == 0)
 		return;
+	if (r > 0)
+		events_gate(d, closed);
 	errno = r < 0 ? -r : 0;
 	if (r < 0)
 		tell(&d->tell, TELL_GATE, clock_now(), NULL, "cannot %s the gate: %m",

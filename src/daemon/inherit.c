@@ -16,6 +16,7 @@
 #include "base/parse.h"
 #include "core/listener.h"
 #include "daemon/daemon.h"
+#include "daemon/events.h"
 #include "daemon/options.h"
 
 /* FDPOLL=0: it is for portd alone to judge the socket. */
@@ -148,4 +149,6 @@ void inherit_store(struct daemon *d)
 		return;
 	d->kept_elsewhere =
 	        notify_send_fd(&d->notify, INHERIT_STORE, port_listener(d->port)) == 0;
+	if (d->kept_elsewhere)
+		events_stored(d);
 }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/parse.h"
 #include "daemon/daemon.h"
+#include "daemon/events.h"
 #include "daemon/status.h"
 
 /* A poke that is due at the tick must not wait for the next one because of a timer's
@@ -51,6 +52,7 @@ static void pulse_tell_stalled(
 {
 	struct journal_record r = pulse_record(d, JOURNAL_STALLED, first, stalled);
 
+	events_stall(d, HISTORY_STALLED, first, stalled);
 	tell(&d->tell, TELL_STALLED, now, &r,
 	        "worker %u has stalled: its loop does not turn; %u of %u workers stalled",
 	        first, stalled, d->budget.workers);
@@ -63,6 +65,7 @@ static void pulse_tell_turns(
 	unsigned id = stalled ? first : d->first_stalled;
 	struct journal_record r = pulse_record(d, JOURNAL_TURNS_AGAIN, id, stalled);
 
+	events_stall(d, HISTORY_TURNS_AGAIN, id, stalled);
 	if (stalled)
 		tell(&d->tell, TELL_TURNS_AGAIN, now, &r,
 		        "%u of %u workers still stalled, the first: %u", stalled,
@@ -125,6 +128,7 @@ static void pulse_tell_full(struct daemon *d, const struct event *event, uint64_
 	struct stats s;
 
 	status_collect(d, &s);
+	events_full(d, &event->spell, &s);
 	struct journal_record r =
 	        journal_record(no_fds ? JOURNAL_NO_FDS : JOURNAL_FULL, &s);
 	journal_add_text(&r, "PORTD_REASON", pulse_cause_name(event->spell.cause));
@@ -213,9 +217,11 @@ static void pulse_tell_event(struct daemon *d, const struct event *event, uint64
 		pulse_tell_full(d, event, now);
 		break;
 	case EVENT_NOT_FULL:
+		events_not_full(d, &event->spell);
 		pulse_tell_not_full(d, &event->spell, now);
 		break;
 	case EVENT_ACCEPT_ERROR:
+		events_accept_error(d, event->worker, event->err);
 		pulse_tell_accept_error(d, event, now);
 		break;
 	case EVENT_KIND_COUNT:
@@ -230,6 +236,8 @@ void pulse_tell_events(struct daemon *d)
 
 	while (port_next_event(d->port, &event, &lost))
 		pulse_tell_event(d, &event, now);
+	if (lost != d->events_lost)
+		events_reports_lost(d, lost - d->events_lost);
 	if (lost != d->events_lost)
 		tell(&d->tell, TELL_LOST, now, NULL,
 		        "%" PRIu64 " reports of workers did not fit and are lost",

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "daemon/daemon.h"
+#include "daemon/events.h"
 #include "daemon/start.h"
 #include "daemon/status.h"
 #include "net/fdtable.h"
@@ -199,6 +200,7 @@ static void reload_tell(
 		reload_tell_rejected(d, errors);
 	else
 		reload_tell_fine(d, report->notes);
+	events_reload(d, rejected);
 	if (!answer)
 		return;
 	if (rejected)

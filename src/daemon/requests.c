@@ -15,18 +15,20 @@
 #include "core/port.h"
 #include "core/stats.h"
 #include "daemon/daemon.h"
+#include "daemon/events.h"
+#include "daemon/explain.h"
 #include "daemon/gate.h"
 #include "daemon/options.h"
 #include "daemon/reload.h"
 #include "daemon/status.h"
 
 #define REQUESTS_LIST \
-	"stats [text|json|prometheus|openmetrics], health [live], limits, explain " \
-	"ADDRESS, " \
-	"drain [off], reload, version, help"
+	"stats [text|json|prometheus|openmetrics], health [live], limits, " \
+	"events [json] [CURSOR], explain [json] ADDRESS, drain [off], reload, version, " \
+	"help"
 
-/* The longest request has three words, so that a fourth is an unknown request too. */
-#define REQUESTS_WORDS 3
+/* The longest request has three words; a fourth makes it an unknown one. */
+#define REQUESTS_WORDS 4
 
 /* Longest text in the answer to `limits`. */
 #define REQUESTS_TEXT_MAX 256U
@@ -179,6 +181,8 @@ static void requests_drain(
 		log_info("%s",
 		        on ? "draining: newcomers are shed until portctl drain --off"
 		           : "no longer draining");
+	if (d->draining != on)
+		events_drain(d, on);
 	d->draining = on;
 	port_set_draining(d->port, on);
 	gate_check(d);
@@ -191,24 +195,6 @@ static void requests_reload(
 {
 	if (requests_check_change(d, request, out) == 0)
 		(void)reload_run(d, out);
-}
-
-static void requests_explain(struct daemon *d, const char *address, FILE *out)
-{
-	char text[CONTROL_REQUEST_MAX + 8], seen[4 * CONTROL_REQUEST_MAX + 1];
-	struct addr peer;
-
-	(void)snprintf(
-	        text, sizeof(text), strchr(address, ':') ? "[%s]:0" : "%s:0", address);
-	if (addr_parse(text, &peer) == 0)
-		port_explain(d->port, &peer, out);
-	else
-		(void)fprintf(out,
-		        "error: '%s' is no address; allowed: an IP address alone, such "
-		        "as "
-		        "203.0.113.7 or 2001:db8::7\n",
-		        parse_format_escapes((const uint8_t *)address, strlen(address),
-		                seen, sizeof(seen)));
 }
 
 static void requests_unknown(const struct control_request *request, FILE *out)
@@ -232,37 +218,154 @@ static size_t requests_split(char *text, const char *words[REQUESTS_WORDS])
 	return n;
 }
 
+/* What follows answers one request each; operand: the word behind it, "" if there is none. */
+
+static void answer_stats(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	requests_stats(d, *operand ? operand : "text", out);
+}
+
+static void answer_health(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	(void)operand;
+	requests_health(d, out);
+}
+
+static void answer_health_live(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	(void)operand;
+	requests_health_live(d, out);
+}
+
+static void answer_limits(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	(void)operand;
+	requests_limits(d, out);
+}
+
+static void answer_events(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	events_answer(d, false, *operand ? operand : NULL, out);
+}
+
+static void answer_events_json(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	events_answer(d, true, *operand ? operand : NULL, out);
+}
+
+static void answer_explain(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	explain_answer(d, false, operand, out);
+}
+
+static void answer_explain_json(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)request;
+	explain_answer(d, true, operand, out);
+}
+
+static void answer_drain(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)operand;
+	requests_drain(d, request, true, out);
+}
+
+static void answer_drain_off(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)operand;
+	requests_drain(d, request, false, out);
+}
+
+static void answer_reload(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)operand;
+	requests_reload(d, request, out);
+}
+
+static void answer_version(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)d;
+	(void)request;
+	(void)operand;
+	(void)fprintf(out, "portd %s\n", options_version());
+}
+
+static void answer_help(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	(void)d;
+	(void)request;
+	(void)operand;
+	(void)fprintf(out, "requests: " REQUESTS_LIST "\n");
+}
+
+/* The first row that fits. least, most: how many words may stand behind those of the row. */
+static const struct request_row {
+	const char *name, *second;
+	size_t least, most;
+	void (*answer)(struct daemon *d, const struct control_request *request,
+	        const char *operand, FILE *out);
+} request_rows[] = {
+        {"stats", NULL, 0, 1, answer_stats},
+        {"health", NULL, 0, 0, answer_health},
+        {"health", "live", 0, 0, answer_health_live},
+        {"limits", NULL, 0, 0, answer_limits},
+        {"events", "json", 0, 1, answer_events_json},
+        {"events", NULL, 0, 1, answer_events},
+        {"explain", "json", 1, 1, answer_explain_json},
+        {"explain", NULL, 1, 1, answer_explain},
+        {"drain", NULL, 0, 0, answer_drain},
+        {"drain", "off", 0, 0, answer_drain_off},
+        {"reload", NULL, 0, 0, answer_reload},
+        {"version", NULL, 0, 0, answer_version},
+        {"help", NULL, 0, 0, answer_help},
+};
+
+static const struct request_row *requests_find(const char *const words[], size_t n)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(request_rows); i++) {
+		const struct request_row *row = &request_rows[i];
+		size_t own = row->second ? 2 : 1;
+		if (n >= own + row->least && n <= own + row->most &&
+		        strcmp(words[0], row->name) == 0 &&
+		        (!row->second || strcmp(words[1], row->second) == 0))
+			return row;
+	}
+	return NULL;
+}
+
 void requests_answer(void *arg, const struct control_request *request, FILE *out)
 {
 	struct daemon *d = arg;
 	char text[CONTROL_REQUEST_MAX + 2];
-	const char *words[REQUESTS_WORDS] = {"", "", ""};
+	const char *words[REQUESTS_WORDS] = {"", "", "", ""};
 
 	memcpy(text, request->line, request->len + 1);
 	size_t n = requests_split(text, words);
+	const struct request_row *row = requests_find(words, n);
 	/* A NUL inside would hide what follows it. */
-	if (n == 0 || n > 2 || strlen(request->line) != request->len)
+	if (!row || strlen(request->line) != request->len)
 		requests_unknown(request, out);
-	else if (strcmp(words[0], "stats") == 0)
-		requests_stats(d, n == 2 ? words[1] : "text", out);
-	else if (strcmp(words[0], "health") == 0 && n == 1)
-		requests_health(d, out);
-	else if (strcmp(words[0], "health") == 0 && strcmp(words[1], "live") == 0)
-		requests_health_live(d, out);
-	else if (strcmp(words[0], "limits") == 0 && n == 1)
-		requests_limits(d, out);
-	else if (strcmp(words[0], "explain") == 0 && n == 2)
-		requests_explain(d, words[1], out);
-	else if (strcmp(words[0], "drain") == 0 && n == 1)
-		requests_drain(d, request, true, out);
-	else if (strcmp(words[0], "drain") == 0 && strcmp(words[1], "off") == 0)
-		requests_drain(d, request, false, out);
-	else if (strcmp(words[0], "reload") == 0 && n == 1)
-		requests_reload(d, request, out);
-	else if (strcmp(words[0], "version") == 0 && n == 1)
-		(void)fprintf(out, "portd %s\n", options_version());
-	else if (strcmp(words[0], "help") == 0 && n == 1)
-		(void)fprintf(out, "requests: " REQUESTS_LIST "\n");
 	else
-		requests_unknown(request, out);
+		row->answer(
+		        d, request, n > (row->second ? 2U : 1U) ? words[n - 1] : "", out);
 }

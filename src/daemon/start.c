@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "core/listener.h"
+#include "daemon/events.h"
 #include "daemon/requests.h"
 #include "daemon/status.h"
 #include "net/fdtable.h"
@@ -363,6 +364,7 @@ int start_open_port(struct daemon *d)
 	int r = port_open(d->port);
 	if (r < 0)
 		return start_explain(&d->address, -r);
+	events_open(d);
 	inherit_store(d);
 	journal_tell_open(d);
 	start_check_nofile(d);

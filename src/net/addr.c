@@ -121,6 +121,23 @@ int addr_parse(const char *text, struct addr *ret)
 	return 0;
 }
 
+int addr_parse_host(const char *text, struct addr *ret)
+{
+	char host[ADDR_TEXT_MAX];
+	struct in_addr in;
+	size_t len = strlen(text);
+
+	if (len >= sizeof(host))
+		return -EINVAL;
+	memcpy(host, text, len + 1);
+	if (strchr(host, ':'))
+		return addr_parse_v6(host, 0, ret);
+	if (inet_pton(AF_INET, host, &in) != 1)
+		return -EINVAL;
+	addr_set_v4(ret, &in, 0);
+	return 0;
+}
+
 char *addr_format_host(const struct addr *addr, char buf[static ADDR_HOST_MAX])
 {
 	buf[0] = '\0';

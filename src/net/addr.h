@@ -43,6 +43,9 @@ socklen_t addr_to_sockaddr(const struct addr *addr, struct sockaddr_storage *ret
  * Returns 0, or -EINVAL. */
 int addr_parse(const char *text, struct addr *ret);
 
+/* The same for an address alone: "1.2.3.4", "::1", "fe80::1%3"; its port is 0. */
+int addr_parse_host(const char *text, struct addr *ret);
+
 /* "1.2.3.4:80" or "[::1]:80"; the host alone for addr_format_host. Return the buffer. */
 char *addr_format(const struct addr *addr, char buf[static ADDR_TEXT_MAX]);
 char *addr_format_host(const struct addr *addr, char buf[static ADDR_HOST_MAX]);

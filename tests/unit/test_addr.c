@@ -72,6 +72,34 @@ Test(addr, text_that_is_none)
 	}
 }
 
+Test(addr, an_address_alone)
+{
+	static const struct {
+		const char *in, *out;
+	} rows[] = {
+	        {"1.2.3.4", "1.2.3.4"},
+	        {"::1", "::1"},
+	        {"2001:DB8:0:0::7", "2001:db8::7"},
+	        {"fe80::1%7", "fe80::1%7"},
+	        {"::ffff:1.2.3.4", "1.2.3.4"},
+	};
+	static const char *const bad[] = {"", " ", "1.2.3", "1.2.3.4 ", "01.2.3.4",
+	        "1.2.3.4:5", "[::1]", "[::1]:5", "::1%lo", "::1%", "::ffff:1.2.3.4%1",
+	        "1.2.3.4%1", ":", "1.2.3.4/8", "::1/64", "localhost",
+	        "0000:0000:0000:0000:0000:0000:0000:0001%"
+	        "000000000000000000000000000000000000000007"};
+	char buf[ADDR_HOST_MAX];
+	struct addr a;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		cr_assert_eq(addr_parse_host(rows[i].in, &a), 0, "%s", rows[i].in);
+		cr_assert_str_eq(addr_format_host(&a, buf), rows[i].out);
+		cr_assert_eq(a.port, 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		cr_assert_eq(addr_parse_host(bad[i], &a), -EINVAL, "'%s'", bad[i]);
+}
+
 Test(addr, sockaddr_there_and_back)
 {
 	static const char *const texts[] = {
