@@ -115,8 +115,12 @@ bool worker_check_short(struct worker *w, bool now)
 	/* With the kept descriptor lent to the held client, one that is free is enough: it becomes
 	 * the kept one, and the client may stay. Else there has to be one beside it. */
 	bool lent = w->kept.fd < 0 && w->held.watch.fd >= 0;
-	if ((lent ? kept_refill(&w->kept) : kept_probe(&w->kept)) < 0)
+	bool wanted = fdtable_wanted() > 0;
+	if ((lent && !wanted ? kept_refill(&w->kept) : kept_probe(&w->kept)) < 0) {
+		if (wanted)
+			worker_tell_main(w);
 		return false;
+	}
 	admit_set_short(&w->port->admit, w->id, false);
 	if (state_is_spell(&w->port->state))
 		port_check_spell(w);
@@ -160,6 +164,11 @@ static int judge_error(struct worker *w, int err)
 int worker_accept_one(
         struct worker *w, bool through_kept, int *ret_fd, struct addr *ret_peer)
 {
+	/* Another would take the number that somebody has to get back. */
+	if (!through_kept && fdtable_is_lent()) {
+		worker_set_short(w);
+		return WORKER_ACCEPT_SHORT;
+	}
 	counters_add(&w->counters, COUNTER_ACCEPT_CALLS, 1);
 	int listen_fd = w->port->listen_fd;
 	struct sockaddr_storage sa;

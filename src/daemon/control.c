@@ -87,6 +87,8 @@ static void client_free(struct client *client)
 	(void)sd_event_source_disable_unref(client->deadline);
 	/* One step for everybody else who is short of descriptors. */
 	fdtable_lock();
+	if (reserve_available(c->reserve) < RESERVE_SIZE)
+		fdtable_lend();
 	client->fd = own_close(client->fd);
 	(void)reserve_fill(c->reserve);
 	fdtable_unlock();

@@ -44,6 +44,13 @@ static void daemon_end_if_drained(struct daemon *d)
 		(void)sd_event_exit(d->event, 0);
 }
 
+static void daemon_fill_reserve(struct daemon *d)
+{
+	fdtable_lock();
+	(void)reserve_fill(&d->reserve);
+	fdtable_unlock();
+}
+
 static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 {
 	struct daemon *d = arg;
@@ -53,9 +60,7 @@ static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	pulse_check(d);
 	gate_check(d);
 	events_flush(d);
-	fdtable_lock();
-	(void)reserve_fill(&d->reserve);
-	fdtable_unlock();
+	daemon_fill_reserve(d);
 	notify_retry(&d->notify);
 	if (!d->stopping)
 		inherit_store(d);
@@ -80,6 +85,8 @@ static int daemon_on_news(sd_event_source *source, int fd, uint32_t events, void
 	(void)n;
 	pulse_tell_events(d);
 	gate_check(d);
+	if (fdtable_wanted() > 0)
+		daemon_fill_reserve(d);
 	status_touch(d);
 	daemon_end_if_drained(d);
 	return 0;

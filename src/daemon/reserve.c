@@ -12,6 +12,7 @@
 #include <fcntl.h>
 
 #include "base/own.h"
+#include "net/fdtable.h"
 
 void reserve_init(struct reserve *r)
 {
@@ -24,7 +25,9 @@ unsigned reserve_fill(struct reserve *r)
 	for (unsigned i = 0; i < RESERVE_SIZE; i++)
 		if (r->fd[i] < 0)
 			r->fd[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	return RESERVE_SIZE - reserve_available(r);
+	unsigned missing = RESERVE_SIZE - reserve_available(r);
+	fdtable_want(missing);
+	return missing;
 }
 
 bool reserve_is_needed(unsigned n)
@@ -46,6 +49,7 @@ unsigned reserve_available(const struct reserve *r)
 unsigned reserve_lend(struct reserve *r, unsigned n)
 {
 	unsigned lent = 0;
+	fdtable_lend();
 
 	for (unsigned i = 0; i < RESERVE_SIZE && lent < n; i++) {
 		if (r->fd[i] < 0)

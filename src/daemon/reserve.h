@@ -8,7 +8,7 @@
  *
  * Main thread only, and what closes or opens under fdtable_lock (net/fdtable.h): from
  * before something is lent until what was opened instead is there, or the place is filled
- * again.
+ * again. What is missing comes before new connections (fdtable_want).
  *
  * A reload reads its files under that lock, each before it opens the next: to open all
  * first would take as many descriptors as there are files, just when there are none.
@@ -44,7 +44,7 @@ bool reserve_is_needed(unsigned n);
 unsigned reserve_available(const struct reserve *r);
 
 /* Closes up to n of them, low places first, so that as many can be opened. A worker
- * that has not noticed the shortage yet may be quicker: the caller must bear that. Returns how many were closed. */
+ * that is accepting at that moment may be quicker: the caller must bear that. Returns how many were closed. */
 unsigned reserve_lend(struct reserve *r, unsigned n);
 
 /* Closes all. */

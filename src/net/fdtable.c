@@ -3,7 +3,7 @@
  *
  * Invariant of the lock: lend.mutex is held for a few instructions only, never over a
  * system call, so that nobody can stall in it; who stalls while `taken` is waited for
- * only once, and only so long.
+ * only once, and only so long. lend.lent is set by who has the lock only, and goes with it.
  *
  * Reads next: fdpass.c.
  */
@@ -13,6 +13,7 @@
 #include <linux/close_range.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +29,8 @@ static struct {
 	pthread_cond_t released;
 	bool taken;
 	bool overdue; /* somebody has waited in vain for who has it now */
+	_Atomic bool lent;
+	_Atomic unsigned wanted;
 } lend = {.mutex = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER};
 
 /* Of the calling thread. */
@@ -80,11 +83,33 @@ void fdtable_unlock(void)
 	if (!has_lock)
 		return;
 	has_lock = false;
+	atomic_store(&lend.lent, false);
 	(void)pthread_mutex_lock(&lend.mutex);
 	lend.taken = false;
 	lend.overdue = false;
 	(void)pthread_mutex_unlock(&lend.mutex);
 	(void)pthread_cond_signal(&lend.released);
+}
+
+void fdtable_lend(void)
+{
+	if (has_lock)
+		atomic_store(&lend.lent, true);
+}
+
+bool fdtable_is_lent(void)
+{
+	return !has_own_table && atomic_load_explicit(&lend.lent, memory_order_relaxed);
+}
+
+void fdtable_want(unsigned n)
+{
+	atomic_store(&lend.wanted, n);
+}
+
+unsigned fdtable_wanted(void)
+{
+	return has_own_table ? 0 : atomic_load(&lend.wanted);
 }
 
 static int open_null(void)
@@ -112,17 +137,21 @@ int kept_refill(struct kept *kept)
 	return r;
 }
 
+/* Are n to be had at once? */
+static int probe(unsigned n)
+{
+	OWN_FD int fd = open_null();
+	if (fd < 0)
+		return fd;
+	return n > 1 ? probe(n - 1) : 0;
+}
+
 int kept_probe(struct kept *kept)
 {
 	fdtable_lock();
 	int r = refill(kept);
-	if (r == 0) {
-		int fd = open_null();
-		if (fd < 0)
-			r = fd;
-		else
-			(void)own_close(fd);
-	}
+	if (r == 0)
+		r = probe(1 + fdtable_wanted());
 	fdtable_unlock();
 	return r;
 }
@@ -135,6 +164,7 @@ void kept_close(struct kept *kept)
 int kept_accept(struct kept *kept, int listen_fd, int *ret_fd)
 {
 	fdtable_lock();
+	fdtable_lend();
 	kept_close(kept);
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	int r = fd < 0 ? -errno : 0;

@@ -21,8 +21,9 @@ int fdtable_make_private(int *keep, size_t n);
 
 /* Descriptors that are kept back are lent out by closing them for a moment. In a table of
  * several threads another could take the place in that moment: so whoever lends or looks
- * for one out of need does it under this lock. Ordinary accepts do not; a worker that has
- * not noticed yet that descriptors are short may still be quicker.
+ * for one out of need does it under this lock. Ordinary accepts do not take it, but keep
+ * off while something is lent; only one that is under way at that moment may still be
+ * quicker.
  *
  * Nobody waits for a thread that has stalled under it: after 5 ms fdtable_lock returns
  * without the lock, at once for all others who come meanwhile, and the caller goes on as
@@ -31,6 +32,18 @@ int fdtable_make_private(int *keep, size_t n);
  * back what the same thread's fdtable_lock has got, if anything. Not to be nested. */
 void fdtable_lock(void);
 void fdtable_unlock(void);
+
+/* Called under the lock: something of the caller's is closed now for something else that is
+ * to take its place. Until fdtable_unlock the table counts as full for everybody else. Does
+ * nothing without the lock. */
+void fdtable_lend(void);
+/* Does another thread lend now? Never in a table of the caller's own. Any thread. */
+bool fdtable_is_lent(void);
+/* So many descriptors that are to be kept back for the main thread are missing (0: none):
+ * they come before new connections, kept_probe says. */
+void fdtable_want(unsigned n);
+/* How many. 0 in a table of the caller's own. Any thread. */
+unsigned fdtable_wanted(void);
 
 /* One descriptor kept back. -1 while it is lent out and no other could be opened. */
 struct kept {
@@ -42,7 +55,8 @@ struct kept {
 
 /* Opens it, if it is not open. Returns 0 or -errno (EMFILE, ENFILE: still short). */
 int kept_refill(struct kept *kept);
-/* Is a descriptor to be had beside the kept one? Refills first. Returns 0 or -errno. */
+/* Is a descriptor to be had beside the kept one, and beside those that are wanted? Refills
+ * first. Returns 0 or -errno. */
 int kept_probe(struct kept *kept);
 void kept_close(struct kept *kept);
 

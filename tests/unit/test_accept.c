@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "core/shed.h"
 #include "fdfill.h"
 
 int __real_accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags);
@@ -283,6 +284,27 @@ Test(accept, the_retries_of_a_shortage_are_paced_from_10_ms_to_1_s)
 	cr_assert(worker_check_short(w, true));
 	cr_assert_not(admit_is_short(&rig.port->admit, 0));
 	fdfill_end(&fill);
+	rig_close(&rig);
+}
+
+Test(accept, what_another_lends_is_not_taken)
+{
+	struct rig rig;
+	int fd = -1;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &mute_service);
+	int client = rig_connect(&rig);
+	fail_with(0, 0);
+	fdtable_lock();
+	fdtable_lend();
+	cr_assert_eq(accept_one(&rig, &fd), WORKER_ACCEPT_SHORT);
+	cr_assert_eq(fake.calls, 0);
+	cr_assert(admit_is_short(&rig.port->admit, 0), "it looks again, later");
+	fdtable_unlock();
+	cr_assert_eq(accept_one(&rig, &fd), 0);
+	cr_assert_eq(rig_counts(&rig).counter[COUNTER_ACCEPT_CALLS], 1);
+	shed(rig_worker(&rig, 0), fd, SHED_DENIED, &(struct addr){.family = AF_UNSPEC});
+	(void)close(client);
 	rig_close(&rig);
 }
 

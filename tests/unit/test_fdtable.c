@@ -159,6 +159,24 @@ Test(kept, probe_says_whether_there_is_another_beside_the_kept_one)
 	fdfill_end(&fill);
 }
 
+Test(kept, what_is_wanted_comes_before_another)
+{
+	struct kept kept = {.fd = -1};
+	struct fdfill fill;
+	fdfill_all(&fill);
+	fdfill_free(&fill, 2);
+	cr_assert_eq(kept_probe(&kept), 0);
+	fdtable_want(2);
+	cr_assert_eq(kept_probe(&kept), -EMFILE);
+	fdfill_free(&fill, 1);
+	cr_assert_eq(kept_probe(&kept), -EMFILE, "one too few");
+	fdfill_free(&fill, 1);
+	cr_assert_eq(kept_probe(&kept), 0);
+	fdtable_want(0);
+	kept_close(&kept);
+	fdfill_end(&fill);
+}
+
 static int make_listener(uint16_t *ret_port)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -314,6 +332,52 @@ Test(kept, nobody_waits_for_ever_for_a_thread_that_has_stalled, .timeout = 10)
 		cr_assert_lt(took, 50 * WAITS_AT_LEAST);
 		fdtable_unlock();
 	}
+}
+
+struct onlooker {
+	bool own_table, is_lent;
+	unsigned wanted;
+};
+
+static void *look(void *arg)
+{
+	struct onlooker *o = arg;
+	int none = -1;
+	if (o->own_table)
+		(void)fdtable_make_private(&none, 0);
+	o->is_lent = fdtable_is_lent();
+	o->wanted = fdtable_wanted();
+	/* Not having the lock, it cannot end what another has begun. */
+	fdtable_unlock();
+	return NULL;
+}
+
+static struct onlooker look_from_a_thread(bool own_table)
+{
+	struct onlooker o = {.own_table = own_table};
+	pthread_t thread;
+	cr_assert_eq(pthread_create(&thread, NULL, look, &o), 0);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+	return o;
+}
+
+Test(kept, others_in_the_table_see_what_is_lent_and_wanted)
+{
+	fdtable_lend();
+	cr_assert_not(fdtable_is_lent(), "without the lock");
+	fdtable_want(3);
+	fdtable_lock();
+	cr_assert_not(look_from_a_thread(false).is_lent);
+	fdtable_lend();
+	cr_assert(look_from_a_thread(false).is_lent);
+	cr_assert(look_from_a_thread(false).is_lent, "still");
+	cr_assert_eq(look_from_a_thread(false).wanted, 3);
+	struct onlooker apart = look_from_a_thread(true);
+	cr_assert_not(apart.is_lent);
+	cr_assert_eq(apart.wanted, 0);
+	fdtable_unlock();
+	cr_assert_not(look_from_a_thread(false).is_lent);
+	fdtable_want(0);
 }
 
 static int inside;
