@@ -275,6 +275,13 @@ static void ask_to_look(struct worker *peer)
 	worker_kick(peer);
 }
 
+/* Who waits now waits for a slot, not for somebody to look. */
+static void step_as_holder(struct worker *w)
+{
+	(void)burst_look(&w->port->burst, w->now);
+	hold_step(w);
+}
+
 /* w can take no slot. */
 static void leave_full(struct worker *w)
 {
@@ -283,7 +290,7 @@ static void leave_full(struct worker *w)
 	if (peer)
 		ask_to_look(peer);
 	else if (hold_become(w))
-		hold_step(w);
+		step_as_holder(w);
 }
 
 /* Open connections of the emptiest peer that could accept; UINT32_MAX if none could. */
@@ -352,6 +359,7 @@ static void rejoin_share(struct worker *w)
 /* Draining: newcomers are answered at once, without a slot. */
 static void accept_to_shed(struct worker *w)
 {
+	(void)burst_look(&w->port->burst, w->now);
 	for (unsigned i = 0; i < ACCEPT_BATCH_MAX; i++) {
 		struct addr peer;
 		int fd = -1;
@@ -377,6 +385,7 @@ static void accept_batch(struct worker *w)
 {
 	uint32_t share = w->eager ? ACCEPT_BATCH_MAX : share_left(w);
 	unsigned batch = w->batch < share ? w->batch : share;
+	uint64_t age, gap = burst_look(&w->port->burst, w->now);
 	for (unsigned i = 0; i < batch; i++) {
 		if (admit_take(&w->port->admit, w->id) != 0) {
 			leave_full(w);
@@ -386,6 +395,9 @@ static void accept_batch(struct worker *w)
 		int fd = -1;
 		int r = worker_accept_one(w, false, &fd, &peer);
 		if (r == 0) {
+			if (gap > 0 && listener_read_age(fd, &age) == 0)
+				burst_note_pause(&w->port->burst, gap, age);
+			gap = 0;
 			judge_and_admit(w, fd, &peer);
 			continue;
 		}
@@ -456,7 +468,7 @@ void worker_rejoin(struct worker *w)
 		rejoin_full(w);
 	if (hold_is_mine(&w->port->hold, w->id)) {
 		if (gave || w->held.again || w->now >= hold_next_deadline(w))
-			hold_step(w);
+			step_as_holder(w);
 	} else {
 		hold_abandoned(w);
 	}

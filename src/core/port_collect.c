@@ -99,6 +99,9 @@ void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
 	ret->gates = port->gates;
 	ret->gated_ns = port->gated_ns + (ret->gate_closed ? now - port->gate_since : 0);
 
+	ret->arrivals_peak = atomic_load(&port->burst.arrivals_peak);
+	ret->accept_pause_ns = atomic_load(&port->burst.pause);
+
 	collect_workers(port, ret);
 	ret->priority_connections = atomic_load(&port->admit.priority_used);
 	source_read_usage(port->sources, &ret->sources);

@@ -45,6 +45,8 @@ struct stats {
 	bool gate_closed; /* [shed] gate: the kernel answers no SYNs now */
 	uint64_t gates;   /* how often it was closed */
 	uint64_t gated_ns;
+	uint64_t arrivals_peak;   /* most accepted in one second */
+	uint64_t accept_pause_ns; /* longest that nobody looked at a queue with clients */
 
 	/* the budget */
 	struct budget budget; /* max_connections as in force now */

@@ -146,6 +146,15 @@ static void tell_drained(struct worker *w)
 	w->drained_told = drained;
 }
 
+static void note_arrivals(struct worker *w)
+{
+	uint64_t accepted = counters_get(&w->counters, COUNTER_ACCEPTED);
+	if (accepted == w->arrived)
+		return;
+	burst_note_arrivals(&w->port->burst, accepted - w->arrived, w->now);
+	w->arrived = accepted;
+}
+
 void worker_turn(struct worker *w, int n)
 {
 	loop_dispatch(&w->loop, n);
@@ -156,6 +165,7 @@ void worker_turn(struct worker *w, int n)
 	conn_free_closed(w);
 	if (w->config->evict_idle != CLOCK_INFINITY)
 		atomic_store_explicit(&w->idlest, conn_idlest(w), memory_order_relaxed);
+	note_arrivals(w);
 	tell_drained(w);
 }
 

@@ -15,6 +15,7 @@
 
 #include "core/admit.h"
 #include "core/bucket.h"
+#include "core/burst.h"
 #include "core/config.h"
 #include "core/conn.h"
 #include "core/counters.h"
@@ -78,6 +79,7 @@ struct worker {
 	unsigned batch;    /* how many to accept at the next wake-up */
 	unsigned failures; /* of accept4 in a row, each of one connection only */
 	unsigned sample;
+	uint64_t arrived;      /* accepted, as told to port->burst */
 	uint32_t pressure;     /* what is owed to [shed] start_at, in parts of 2^32 */
 	bool gave;             /* something came free in this batch, here or elsewhere */
 	bool eager;            /* above its share, but nobody else took the work */
@@ -131,6 +133,7 @@ struct port {
 	pthread_mutex_t spell_lock;
 	struct event_ring spell_events;
 	struct hold hold;
+	struct burst burst;
 	struct bucket_shared rate; /* of [budget] rate */
 	struct source_books *sources;
 	_Atomic unsigned linger; /* answered connections that may linger, a worker */

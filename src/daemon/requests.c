@@ -122,6 +122,7 @@ static void requests_limits_budget(
 	if (d->config.max_connections != CONFIG_AUTO)
 		requests_number(
 		        out, "max_connections_configured", d->config.max_connections);
+	requests_number(out, "priority_slots", b->priority_slots);
 	requests_text(out, "bound_by", limits_bound_name(b->bound_by));
 	requests_number(out, "memory", d->machine.memory);
 	requests_number(out, "memory_per_connection", LIMITS_MEMORY_CONNECTION);
@@ -153,6 +154,9 @@ static void requests_limits(struct daemon *d, FILE *out)
 	requests_number(out, "queue_depth", s.queue_depth);
 	requests_number(out, "queue_depth_peak", s.queue_depth_peak);
 	requests_number(out, "kernel_drops", s.kernel_drops);
+	requests_number(out, "gate_seconds", s.gated_ns / CLOCK_SEC);
+	requests_number(out, "arrivals_peak", s.arrivals_peak);
+	requests_number(out, "accept_pause_us", s.accept_pause_ns / CLOCK_USEC);
 }
 
 /* Returns 0, or 1 after answering why not. */

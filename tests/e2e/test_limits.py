@@ -346,6 +346,37 @@ def test_advice_after_an_overflow():
         check(f"[listener] backlog = {wanted} in" in text_of(portd), "it is not in the text")
 
 
+@for_each(table=TABLES)
+def test_bursts(table):
+    """How many came in a second, and for how long nobody looked at them: an idle hour is no pause, nor
+    is the time in which they wait for a slot."""
+    with Portd({"budget.max_connections": "60", "shed.queue_timeout": "10s"}, table=table) as portd:
+        crowd = portd.crowd()
+        first = crowd.connect(1, send=b"x")
+        crowd.wait_served(first)
+        crowd.run(0.5)
+        crowd.wait_served(crowd.connect(1, send=b"x"))
+        seen = limits(portd)["seen"]
+        check(seen["accept_pause_us"] < 400000, "idle is no pause", seen["accept_pause_us"])
+        portd.pause()
+        burst = crowd.connect(40, send=b"x")
+        crowd.run(0.6)
+        portd.resume()
+        crowd.wait_served(burst)
+        seen = limits(portd)["seen"]
+        at_least(seen["arrivals_peak"], 40, "most in a second")
+        check(seen["arrivals_peak"] <= 42, "no more than came", seen["arrivals_peak"])
+        at_least(seen["accept_pause_us"], 500000, "the pause")
+        pause = seen["accept_pause_us"]
+        full = crowd.connect(30, send=b"x")
+        portd.wait_until(lambda s: s["budget"]["held"] == 1, 5, "one is held", crowd)
+        crowd.run(pause / 1e6 + 0.3)
+        for client in burst:
+            client.close()
+        crowd.wait_served(full)
+        equal(limits(portd)["seen"]["accept_pause_us"], pause, "the pause, after a time of being full")
+
+
 SYSTEMCTL = """#!/bin/sh
 [ "$1 $2 $4 $5 $#" = "show --no-pager -- portd@web.service 5" ] || exit 1
 %s
