@@ -360,7 +360,9 @@ static void rejoin_share(struct worker *w)
 static void accept_to_shed(struct worker *w)
 {
 	(void)burst_look(&w->port->burst, w->now);
-	for (unsigned i = 0; i < ACCEPT_BATCH_MAX; i++) {
+	/* Who comes after the end of it is served. */
+	for (unsigned i = 0; i < ACCEPT_BATCH_MAX && port_phase(w->port) == PORT_DRAINING;
+	        i++) {
 		struct addr peer;
 		int fd = -1;
 		int r = worker_accept_one(w, false, &fd, &peer);

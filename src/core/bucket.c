@@ -23,15 +23,16 @@
  * where two threads do nothing else (tests/bench/bench_checks.c); a connection costs
  * 40,000.
  *
- * Giving back. Had the take A at xA never been, F would be less by T now, unless the
- * bucket, without A, had been full and spilt: that is so only if since A a take found F
- * < x + T. full_seen is the latest such x. It is above xA only for takes after A: as
- * long as A counts, F >= xA + T, so F < x + T means x > xA. If there was none, F - T is
- * what F would have been (max(F, x) - T = max(F - T, x) where F - T >= x), and the bound
- * holds for the takes that were not given back. If there was one, nothing is given back.
- * A return lowers F after the fact: a take between xA and the return may have found the
- * bucket less full than it would have without A. So a return counts as such a take, for
- * all tokens that were taken before it.
+ * Giving back. Had the take A at xA never been, F would be G, and G <= F - T + L with L the
+ * greatest of 0 and xB - xA over the takes B after A that found F < xB + T: in G's history the
+ * bucket was full then, and the time from xA to xB was spilt. For a take at x: where G >= x, both
+ * grow by T. Where G < x, G becomes x + T; F becomes F + T at least, which is x + 2T if F >= x + T,
+ * and else xA + 2T, for as long as A counts F >= xA + T: then L >= x - xA, and x + T <= xA + T + L.
+ * full_seen is the latest such xB; so F becomes F - T + L, or stays where L >= T. The bound holds
+ * for the takes that were not given back, and what is lost is the time L, not a token.
+ *
+ * A return lowers F after the fact: a take before it may have found F < x + T as it would have been.
+ * So a return counts as such a take, for all tokens that were taken before it.
  *
  * Invariants: part < rate; F is never lowered but by bucket_return and by a change of the
  * rate.
@@ -129,7 +130,9 @@ int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now)
 void bucket_return(
         struct bucket *b, const struct bucket_rate *rate, uint64_t taken, uint64_t now)
 {
-	if (rate->rate == 0 || b->generation != rate->generation || b->full_seen > taken)
+	uint64_t spilt = b->full_seen > taken ? b->full_seen - taken : 0;
+
+	if (rate->rate == 0 || b->generation != rate->generation || spilt > rate->whole)
 		return;
 	b->full_at -= rate->whole;
 	if (b->part < rate->rest) {
@@ -137,7 +140,7 @@ void bucket_return(
 		b->full_at--;
 	}
 	b->part -= rate->rest;
-	/* What others found meanwhile they found with this token taken: no older one goes back. */
+	b->full_at += spilt;
 	if (taken < now)
 		b->full_seen = max_u64(b->full_seen, now);
 }

@@ -55,9 +55,8 @@ void bucket_rate_change(
  * change. */
 int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now);
 /* Gives back the token that a take at `taken` got, for a connection that in the end was
- * not admitted. A token that would have been spilt, had it not been taken, is not given
- * back, nor one from before a change of the rate or the first second after it, nor one that
- * was taken before the last return. */
+ * not admitted; less what would have been spilt meanwhile, had it not been taken. Nothing is
+ * given back of one from before a change of the rate or the first second after it. */
 void bucket_return(
         struct bucket *b, const struct bucket_rate *rate, uint64_t taken, uint64_t now);
 

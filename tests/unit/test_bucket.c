@@ -4,7 +4,6 @@
  */
 #include <criterion/criterion.h>
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -321,6 +320,19 @@ Test(bucket, a_token_that_would_have_been_spilt_is_not_given_back)
 	cr_assert_eq(take_all(&b, &rate, START + CLOCK_SEC / 10), 1);
 }
 
+Test(bucket, what_was_spilt_meanwhile_is_time_and_not_a_token)
+{
+	struct bucket b = {.full_at = 0};
+	struct bucket_rate rate = rate_make(1, 3);
+
+	/* Threads' clocks differ: without the first take, the second had found it full. */
+	cr_assert_eq(bucket_take(&b, &rate, START), 0);
+	cr_assert_eq(bucket_take(&b, &rate, START + 5 * CLOCK_MSEC), 0);
+	bucket_return(&b, &rate, START, START);
+	cr_assert_eq(b.full_at, START + 5 * CLOCK_MSEC + CLOCK_SEC);
+	cr_assert_eq(take_all(&b, &rate, START + 5 * CLOCK_MSEC), 2);
+}
+
 Test(bucket, a_new_rate_keeps_the_time_that_is_lacking_within_its_own_burst)
 {
 	struct bucket b = {.full_at = 0};
@@ -380,116 +392,4 @@ Test(bucket, whatever_the_rates_were_the_new_one_holds_and_does_not_lock_out)
 		now += 2 * CLOCK_SEC;
 		cr_assert_eq(bucket_take(&b, &rate, now), 0, "locked out: seed %u", seed);
 	}
-}
-
-#define RACERS 4
-#define TRIES  1000000
-#define BURST  2250000
-
-struct race {
-	struct bucket_shared s;
-	_Atomic unsigned granted;
-	uint64_t now;    /* 0: the clock's */
-	uint64_t *taken; /* or NULL */
-	unsigned tries;
-	bool returns;
-	pthread_barrier_t start;
-};
-
-static void *take_many(void *arg)
-{
-	struct race *race = arg;
-
-	(void)pthread_barrier_wait(&race->start);
-	for (unsigned i = 0; i < race->tries; i++) {
-		uint64_t now = race->now ? race->now : clock_now();
-
-		if (bucket_shared_take(&race->s, now) != 0)
-			continue;
-		if (race->returns && i % 4 == 0)
-			bucket_shared_return(&race->s, now, now);
-		else if (race->taken)
-			race->taken[race->granted++] = now;
-		else
-			race->granted++;
-	}
-	return NULL;
-}
-
-static void run_race(struct race *race)
-{
-	pthread_t thread[RACERS];
-
-	cr_assert_eq(pthread_barrier_init(&race->start, NULL, RACERS), 0);
-	for (int i = 0; i < RACERS; i++)
-		cr_assert_eq(pthread_create(&thread[i], NULL, take_many, race), 0);
-	for (int i = 0; i < RACERS; i++)
-		cr_assert_eq(pthread_join(thread[i], NULL), 0);
-	(void)pthread_barrier_destroy(&race->start);
-}
-
-Test(bucket, four_threads_get_the_burst_and_no_more)
-{
-	for (int returns = 0; returns <= 1; returns++) {
-		static struct race race;
-
-		race = (struct race){
-		        .now = START, .tries = TRIES, .returns = returns > 0};
-		bucket_shared_init(&race.s);
-		cr_assert_eq(bucket_shared_take(&race.s, START), 0, "no limit yet");
-		bucket_shared_set(&race.s, 3, BURST, START);
-		cr_assert_eq(bucket_shared_tokens(&race.s, START), BURST);
-		run_race(&race);
-		cr_assert_eq(race.granted, BURST);
-		cr_assert_eq(bucket_shared_tokens(&race.s, START), 0);
-		cr_assert_eq(bucket_shared_wait(&race.s, START), CLOCK_SEC / 3 + 1);
-		bucket_shared_destroy(&race.s);
-	}
-}
-
-Test(bucket, four_threads_with_their_own_clocks_keep_the_bound)
-{
-	static struct race race;
-	OWN_MEM uint64_t *taken = calloc((size_t)RACERS * TRIES / 4, sizeof(*taken));
-	wide least = 0;
-
-	race = (struct race){.taken = taken, .tries = TRIES / 4};
-	bucket_shared_init(&race.s);
-	bucket_shared_set(&race.s, 700001, 17, START);
-	run_race(&race);
-	size_t n = race.granted;
-
-	cr_assert_gt(n, 100);
-	qsort(taken, n, sizeof(*taken), compare_u64);
-	/* All windows at once: k - rate * t may be no more than burst above its least so far. */
-	for (size_t k = 0; k < n; k++) {
-		wide height =
-		        (wide)k * (wide)CLOCK_SEC - (wide)(taken[k] - taken[0]) * 700001;
-
-		if (height < least)
-			least = height;
-		cr_assert((height - least) + (wide)CLOCK_SEC <= 17 * (wide)CLOCK_SEC,
-		        "at take %zu of %zu", k, n);
-	}
-	bucket_shared_destroy(&race.s);
-}
-
-Test(bucket, the_same_limits_again_change_nothing)
-{
-	struct bucket_shared s;
-
-	bucket_shared_init(&s);
-	bucket_shared_set(&s, 5, 5, START);
-	for (int i = 0; i < 5; i++)
-		cr_assert_eq(bucket_shared_take(&s, START), 0);
-	bucket_shared_set(&s, 5, 0, START);
-	cr_assert_eq(bucket_shared_take(&s, START), BUCKET_EMPTY);
-	bucket_shared_return(&s, START, START);
-	cr_assert_eq(bucket_shared_take(&s, START), 0);
-	bucket_shared_set(&s, 0, 0, START);
-	cr_assert_eq(bucket_shared_take(&s, START), 0);
-	cr_assert_eq(bucket_shared_tokens(&s, START), UINT32_MAX);
-	bucket_shared_set(&s, 5, 6, START);
-	cr_assert_eq(bucket_shared_tokens(&s, START), 1, "the second lacking is kept");
-	bucket_shared_destroy(&s);
 }
