@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "core/stats_render.h"
 
 struct json {
@@ -21,22 +22,6 @@ struct json {
 	bool first; /* of the object or array that is open; objects are closed by
 	               json_close */
 };
-
-static void json_string(FILE *out, const char *text)
-{
-	(void)putc('"', out);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			(void)fprintf(out, "\\%c", c);
-		else if (c < ' ' || c > '~')
-			(void)fprintf(out, "\\u%04x", c);
-		else
-			(void)putc(c, out);
-	}
-	(void)putc('"', out);
-}
 
 /* The name of the next member; len for names that are a part of a longer text. */
 static void json_name_part(struct json *j, const char *name, size_t len)
@@ -80,7 +65,7 @@ static void json_seconds(struct json *j, const char *name, uint64_t ns)
 static void json_text(struct json *j, const char *name, const char *text)
 {
 	json_name(j, name);
-	json_string(j->out, text);
+	json_put_string(j->out, text);
 }
 
 static void json_accept_errors(struct json *j, const struct counts *c)

@@ -9,23 +9,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "ctl/limits.h"
-
-static void put_string(FILE *out, const char *text)
-{
-	(void)putc('"', out);
-	for (const char *s = text; *s; s++) {
-		unsigned char byte = (unsigned char)*s;
-
-		if (byte == '"' || byte == '\\')
-			(void)fprintf(out, "\\%c", byte);
-		else if (byte < ' ' || byte > '~')
-			(void)fprintf(out, "\\u%04x", byte);
-		else
-			(void)putc(byte, out);
-	}
-	(void)putc('"', out);
-}
 
 /* A member whose name is ours: nothing to escape in it. before: "," or "". */
 static void put_name(FILE *out, const char *before, const char *name)
@@ -38,7 +23,7 @@ static void put_text(FILE *out, const char *before, const char *name, const char
 {
 	put_name(out, before, name);
 	if (*text)
-		put_string(out, text);
+		json_put_string(out, text);
 	else
 		(void)fputs("null", out);
 }

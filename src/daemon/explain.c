@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/parse.h"
 #include "daemon/explain_words.h"
 
@@ -172,13 +173,13 @@ static void json_rules(const struct explain *x)
 		        i ? "," : "", counters_shed_name(i), rule_name(v->rule[i]));
 		json_figures(x, i);
 		(void)fprintf(x->out, ",\"words\":");
-		wall_put_json(x->out, explain_rule(x, i, words));
+		json_put_string(x->out, explain_rule(x, i, words));
 		(void)putc('}', x->out);
 	}
 	(void)fprintf(x->out,
 	        "],\"priority\":{\"holds\":\"%s\",\"used\":%u,\"max\":%u,\"words\":",
 	        v->priority ? "yes" : "no", v->priority_used, v->priority_max);
-	wall_put_json(x->out, explain_priority(x, words));
+	json_put_string(x->out, explain_priority(x, words));
 	(void)putc('}', x->out);
 }
 
@@ -205,7 +206,7 @@ static void explain_json(const struct explain *x, const struct port_records *r)
 	json_reason(x->out, "reason", v->reason);
 	json_reason(x->out, "would_shed", v->would);
 	(void)fprintf(x->out, ",\"words\":");
-	wall_put_json(x->out, explain_outcome(x, words));
+	json_put_string(x->out, explain_outcome(x, words));
 	(void)fprintf(x->out,
 	        "},\"earlier\":{\"since\":\"%s\",\"not_remembered\":%" PRIu64,
 	        wall_format(&x->wall, r->since, at), r->dropped);

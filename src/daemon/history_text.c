@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/json.h"
+
 static const char *cause_name(enum state_cause cause)
 {
 	return cause == STATE_CAUSE_FDS ? "fds" : "slots";
@@ -144,7 +146,7 @@ static void json_number(FILE *out, const char *name, uint64_t n)
 static void json_text(FILE *out, const char *name, const char *text)
 {
 	(void)fprintf(out, ",\"%s\":", name);
-	wall_put_json(out, text);
+	json_put_string(out, text);
 }
 
 static void json_time(const struct history_render *r, const char *name, uint64_t at)

@@ -5,6 +5,7 @@
  */
 #include "daemon/wall.h"
 
+#include <stdio.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -32,20 +33,4 @@ char *wall_format(const struct wall *wall, uint64_t at, char buf[static WALL_TEX
 	(void)snprintf(buf + len, WALL_TEXT_MAX - len, ".%03uZ",
 	        (unsigned)(ns % (int64_t)CLOCK_SEC / (int64_t)CLOCK_MSEC));
 	return buf;
-}
-
-void wall_put_json(FILE *out, const char *text)
-{
-	(void)putc('"', out);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			(void)fprintf(out, "\\%c", c);
-		else if (c < ' ' || c > '~')
-			(void)fprintf(out, "\\u%04x", c);
-		else
-			(void)putc(c, out);
-	}
-	(void)putc('"', out);
 }
