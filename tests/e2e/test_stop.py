@@ -292,6 +292,12 @@ def test_stop_with_a_stalled_worker(table):
         trace = portd.strace("-e", "trace=" + WAITS, "-e",
                              f"inject={WAITS}:delay_enter={int(slow(8e6))}:when=1",
                              tids=[portd.worker_tids()[1]])
+        # It is in a wait from before; each reload wakes it, and the next wait is the one that stalls.
+        wakes = 0
+        while "(" not in trace.text():
+            check(wakes < 1000, "the worker does not stall")
+            portd.request("reload")
+            wakes += 1
         began = stop(portd)
         while "stopped after" not in portd.log():
             check(time.monotonic() - began < slow(2.5), "it does not end:", portd.log())
