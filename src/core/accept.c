@@ -26,6 +26,7 @@
 
 #define ACCEPT_BATCH_MAX    16U
 #define ACCEPT_FAILURES_MAX 16U
+#define ACCEPT_PATIENCE_MAX 32U
 #define ACCEPT_SKIP_PAUSE   (10 * CLOCK_MSEC)
 #define ACCEPT_ODD_PAUSE    (100 * CLOCK_MSEC)
 #define ACCEPT_SHARE_FIRST  (10 * CLOCK_MSEC)
@@ -383,6 +384,27 @@ static void accept_to_shed(struct worker *w)
 	}
 }
 
+/* A busy queue is worth asking more than once a turn, but each time that it turns out to be empty
+ * has cost as much as a connection's accept: the more often that was so, the more turns in a row have
+ * to find all that they ask for before the next one asks for more. */
+static void grow_batch(struct worker *w)
+{
+	if (w->batch > 1 && w->patience > 1)
+		w->patience /= 2;
+	if (w->batch < ACCEPT_BATCH_MAX && ++w->full_batches >= w->patience) {
+		w->batch *= 2;
+		w->full_batches = 0;
+	}
+}
+
+static void shrink_batch(struct worker *w)
+{
+	w->batch = 1;
+	w->full_batches = 0;
+	if (w->patience < ACCEPT_PATIENCE_MAX)
+		w->patience *= 2;
+}
+
 static void accept_batch(struct worker *w)
 {
 	uint32_t share = w->eager ? ACCEPT_BATCH_MAX : share_left(w);
@@ -407,14 +429,11 @@ static void accept_batch(struct worker *w)
 		if (r == WORKER_ACCEPT_SHORT)
 			leave_full(w);
 		if (r == WORKER_ACCEPT_NOTHING)
-			w->batch = 1;
+			shrink_batch(w);
 		if (r != WORKER_ACCEPT_SKIP)
 			return;
 	}
-	/* An empty queue costs one call in vain; a busy one is worth asking more often a
-	 * turn. */
-	if (w->batch < ACCEPT_BATCH_MAX)
-		w->batch *= 2;
+	grow_batch(w);
 }
 
 void worker_accept(struct worker *w)

@@ -266,6 +266,7 @@ int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd)
 	        .listener = {.fd = port->listen_fd, .ready = listener_ready},
 	        .blocked = WORKER_BLOCK_CLOSED,
 	        .batch = 1,
+	        .patience = 1,
 	        .kept = {.fd = -1},
 	};
 	atomic_store(&w->config_seen, w->config);

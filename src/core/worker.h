@@ -75,9 +75,11 @@ struct worker {
 	struct watch wake; /* an eventfd, the same number in every table */
 	struct watch listener;
 	enum worker_listen listen;
-	unsigned blocked;  /* enum worker_block, or'ed */
-	unsigned batch;    /* how many to accept at the next wake-up */
-	unsigned failures; /* of accept4 in a row, each of one connection only */
+	unsigned blocked;      /* enum worker_block, or'ed */
+	unsigned batch;        /* how many to accept at the next wake-up */
+	unsigned full_batches; /* so many in a row were there */
+	unsigned patience;     /* and so many have to be before the batch doubles */
+	unsigned failures;     /* of accept4 in a row, each of one connection only */
 	unsigned sample;
 	uint64_t arrived;      /* accepted, as told to port->burst */
 	uint32_t pressure;     /* what is owed to [shed] start_at, in parts of 2^32 */
