@@ -162,6 +162,12 @@ static int judge_error(struct worker *w, int err)
 	return WORKER_ACCEPT_PAUSE;
 }
 
+/* Is it likely that somebody needs to know who comes next? Who does all the same asks the socket. */
+static bool wants_peer(const struct worker *w)
+{
+	return !w->unjudged || w->phase != PORT_OPEN || state_is_spell(&w->port->state);
+}
+
 int worker_accept_one(
         struct worker *w, bool through_kept, int *ret_fd, struct addr *ret_peer)
 {
@@ -173,21 +179,23 @@ int worker_accept_one(
 	counters_add(&w->counters, COUNTER_ACCEPT_CALLS, 1);
 	int listen_fd = w->port->listen_fd;
 	struct sockaddr_storage sa;
-	struct sockaddr *peer = (struct sockaddr *)&sa;
 	socklen_t len = sizeof(sa);
+	bool ask = wants_peer(w);
 	int fd = -1, err;
 	if (through_kept) {
 		err = -kept_accept(&w->kept, listen_fd, &fd);
-		if (err == 0 && getpeername(fd, peer, &len) < 0)
-			len = 0;
 	} else {
-		fd = accept4(listen_fd, peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = accept4(listen_fd, ask ? (struct sockaddr *)&sa : NULL,
+		        ask ? &len : NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		err = fd < 0 ? errno : 0;
 	}
 	if (err != 0)
 		return judge_error(w, err);
-	if (addr_from_sockaddr(peer, len, ret_peer) < 0)
-		*ret_peer = (struct addr){.family = AF_UNSPEC};
+	*ret_peer = (struct addr){.family = AF_UNSPEC};
+	if (ask && through_kept)
+		(void)addr_of_peer(fd, ret_peer);
+	else if (ask)
+		(void)addr_from_sockaddr((struct sockaddr *)&sa, len, ret_peer);
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
 	w->failures = 0;
 	w->last_pause = 0;

@@ -18,6 +18,15 @@ bool judge_is_denied(const struct worker *w, const struct addr *peer)
 	               !prefix_set_match(c->source_allow, peer));
 }
 
+bool judge_is_idle(const struct config *c)
+{
+	return prefix_set_count(c->source_deny) == 0 &&
+	       prefix_set_count(c->source_allow) == 0 &&
+	       prefix_set_count(c->source_priority) == 0 &&
+	       c->source_max_connections == 0 && c->source_rate == 0 && c->rate == 0 &&
+	       c->start_at >= 100 && !c->dry_run;
+}
+
 uint64_t judge_pressure(const struct port *port, const struct config *config)
 {
 	/* As asked for, also in a dry run, which has more. */
@@ -81,6 +90,8 @@ int judge_newcomer(struct worker *w, const struct addr *peer, struct ticket *ret
         enum shed_reason *ret_reason)
 {
 	*ret = (struct ticket){.peer = *peer, .would_shed = SHED_COUNT};
+	if (w->unjudged)
+		return 0;
 	enum shed_reason reason = judge_all(w, ret);
 	if (reason == SHED_COUNT)
 		return 0;

@@ -22,6 +22,10 @@ struct config;
 struct port;
 struct worker;
 
+/* True if nothing that is configured could refuse a newcomer, or depends on who it is: then nobody
+ * need ask for its address. */
+bool judge_is_idle(const struct config *config);
+
 /* Judges a connection that was just accepted from peer. Returns 0 with *ret, which goes to conn_open
  * or back to judge_undo; or 1 with the reason to shed it for, and nothing to give back. */
 int judge_newcomer(struct worker *worker, const struct addr *peer, struct ticket *ret,

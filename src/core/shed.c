@@ -40,6 +40,9 @@ void shed_note(struct worker *w, enum shed_reason reason, const struct addr *pee
 
 void shed(struct worker *w, int fd, enum shed_reason reason, const struct addr *peer)
 {
+	struct addr asked;
+	if (peer->family == AF_UNSPEC && addr_of_peer(fd, &asked) == 0)
+		peer = &asked;
 	shed_note(w, reason, peer);
 	w->gave = true;
 	if (reason == SHED_ABORTED) {

@@ -13,8 +13,8 @@
 struct worker;
 
 /* Answers as configured, closes fd (or lets it linger), counts it under this one reason, and
- * notes it in the books of its source. SHED_ABORTED gets no answer. Takes over fd. The caller's
- * worker only. */
+ * notes it in the books of its source. An empty peer is asked for. SHED_ABORTED gets no answer. Takes
+ * over fd. The caller's worker only. */
 void shed(
         struct worker *worker, int fd, enum shed_reason reason, const struct addr *peer);
 

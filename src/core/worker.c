@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "core/hold_room.h"
+#include "core/judge.h"
 
 static void listener_ready(struct watch *watch, uint32_t events)
 {
@@ -111,6 +112,7 @@ static void wake_ready(struct watch *watch, uint32_t events)
 	w->gave = w->gave || changed;
 	if (config != w->config) {
 		w->config = config;
+		w->unjudged = judge_is_idle(config);
 		atomic_store(&w->config_seen, config);
 	}
 	enum port_phase phase = port_phase(w->port);
@@ -269,6 +271,7 @@ int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd)
 	        .patience = 1,
 	        .kept = {.fd = -1},
 	};
+	w->unjudged = judge_is_idle(w->config);
 	atomic_store(&w->config_seen, w->config);
 	atomic_store(&w->idlest, CLOCK_INFINITY);
 	hold_init_worker(&w->held);

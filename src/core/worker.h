@@ -70,6 +70,7 @@ struct worker {
 	struct loop loop;
 	uint64_t now; /* of this turn, ns */
 	const struct config *config;
+	bool unjudged;    /* judge_is_idle(config) */
 	uint8_t *scratch; /* WORKER_SCRATCH bytes */
 
 	struct watch wake; /* an eventfd, the same number in every table */
@@ -213,8 +214,8 @@ void worker_accept(struct worker *w);
 void worker_rejoin(struct worker *w);
 uint64_t worker_next_deadline(const struct worker *w);
 
-/* Accepts one connection: counts, judges the errno. Outcomes beside 0 (*ret_fd is the
- * socket): */
+/* Accepts one connection: counts, judges the errno. *ret_peer is empty where nobody is likely to ask
+ * for it. Outcomes beside 0 (*ret_fd is the socket): */
 enum worker_accept_outcome {
 	WORKER_ACCEPT_NOTHING = 1, /* the queue is empty */
 	WORKER_ACCEPT_SKIP,        /* this connection only: take the next one */

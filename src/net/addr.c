@@ -179,6 +179,21 @@ bool addr_equal(const struct addr *a, const struct addr *b)
 	       memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
 }
 
+int addr_of_peer(int fd, struct addr *ret)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(struct sockaddr_in6);
+
+	*ret = (struct addr){.family = AF_UNSPEC};
+	int r = getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &sa, &len);
+	/* EINVAL: it is not as long as that. */
+	if (r < 0 && errno == EINVAL) {
+		len = sizeof(struct sockaddr_in);
+		r = getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &sa, &len);
+	}
+	return r < 0 ? -errno : addr_from_sockaddr((struct sockaddr *)&sa, len, ret);
+}
+
 int tuple_from_socket(int fd, struct tuple *ret)
 {
 	struct sockaddr_storage sa;

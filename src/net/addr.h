@@ -54,6 +54,10 @@ char *addr_format_host(const struct addr *addr, char buf[static ADDR_HOST_MAX]);
 bool addr_is_any(const struct addr *addr);
 bool addr_equal(const struct addr *a, const struct addr *b);
 
+/* The peer of a socket that was accepted, also when the connection is dead by now (SO_PEERNAME, which
+ * asks as accept4(2) does). Returns 0 or -errno, with *ret empty. */
+int addr_of_peer(int fd, struct addr *ret);
+
 /* Reads both ends of a connected socket, by getpeername(2) and getsockname(2).
  * Returns 0; -ENOTCONN if the connection is dead already (TCP state CLOSE); another
  * -errno. */

@@ -199,6 +199,7 @@ static void assert_tuple(const char *listener, const char *from, const char *to,
 	OWN_FD int listen_fd = listen_on(listener, &port);
 	char expected[TUPLE_TEXT_MAX], line[TUPLE_TEXT_MAX];
 	struct tuple tuple;
+	struct addr peer;
 
 	if (listen_fd < 0)
 		cr_skip_test("no such family here");
@@ -211,6 +212,8 @@ static void assert_tuple(const char *listener, const char *from, const char *to,
 	        client_port, dst_text, port);
 	cr_assert_eq(tuple_format(&tuple, line), strlen(expected));
 	cr_assert_str_eq(line, expected);
+	cr_assert_eq(addr_of_peer(served, &peer), 0);
+	cr_assert(addr_equal(&peer, &tuple.src));
 	/* From the client's side the ends change places. */
 	cr_assert_eq(tuple_from_socket(client, &tuple), 0);
 	cr_assert_eq(tuple.src.port, port);
@@ -250,6 +253,14 @@ Test(addr, tuple_of_what_is_no_connection)
 	client = own_close(client);
 	cr_assert_lt(recv(served, &byte, 1, 0), 0);
 	cr_assert_eq(tuple_from_socket(served, &tuple), -ENOTCONN);
+	/* Who it was can be asked all the same. */
+	struct addr peer, client_addr;
+	cr_assert_eq(addr_of_peer(served, &peer), 0);
+	cr_assert_eq(addr_parse("127.0.0.1:1", &client_addr), 0);
+	client_addr.port = client_port;
+	cr_assert(addr_equal(&peer, &client_addr));
+	cr_assert_eq(addr_of_peer(-1, &peer), -EBADF);
+	cr_assert_eq(peer.family, AF_UNSPEC);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	cr_assert_eq(tuple_from_socket(pair[0], &tuple), -EAFNOSUPPORT);
 	pair[0] = own_close(pair[0]);
