@@ -12,7 +12,7 @@
  *   - Everything that keeps a worker out of the set has a time or an event that brings it
  *     back.
  *
- * Reads next: admit.c.
+ * Reads next: share.c.
  */
 #include <errno.h>
 #include <sys/socket.h>
@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "core/judge.h"
+#include "core/share.h"
 #include "core/shed.h"
 #include "core/worker.h"
 #include "net/sock.h"
@@ -29,8 +30,6 @@
 #define ACCEPT_PATIENCE_MAX 32U
 #define ACCEPT_SKIP_PAUSE   (10 * CLOCK_MSEC)
 #define ACCEPT_ODD_PAUSE    (100 * CLOCK_MSEC)
-#define ACCEPT_SHARE_FIRST  (10 * CLOCK_MSEC)
-#define ACCEPT_SHARE_MAX    (640 * CLOCK_MSEC)
 #define ACCEPT_RETRY_FIRST  (10 * CLOCK_MSEC)
 #define ACCEPT_RETRY_MAX    CLOCK_SEC
 #define ACCEPT_PAUSE_MAX    CLOCK_SEC
@@ -261,29 +260,6 @@ bool worker_is_able(const struct worker *w)
 	       !admit_is_short(&w->port->admit, w->id);
 }
 
-/* A peer that answers and could take a slot now, the emptiest; NULL if there is none. */
-static struct worker *able_peer(struct worker *w)
-{
-	struct port *port = w->port;
-	struct worker *best = NULL;
-	for (unsigned i = 0; i < port->n_workers; i++) {
-		struct worker *peer = &port->workers[i];
-		if (peer == w || !worker_is_able(peer) ||
-		        !admit_can_take(&port->admit, i))
-			continue;
-		if (!best ||
-		        atomic_load(&peer->conns.open) < atomic_load(&best->conns.open))
-			best = peer;
-	}
-	return best;
-}
-
-static void ask_to_look(struct worker *peer)
-{
-	atomic_store(&peer->look, true);
-	worker_kick(peer);
-}
-
 /* Who waits now waits for a slot, not for somebody to look. */
 static void step_as_holder(struct worker *w)
 {
@@ -295,74 +271,11 @@ static void step_as_holder(struct worker *w)
 static void leave_full(struct worker *w)
 {
 	worker_block(w, WORKER_BLOCK_FULL);
-	struct worker *peer = able_peer(w);
+	struct worker *peer = share_able_peer(w);
 	if (peer)
-		ask_to_look(peer);
+		share_ask_to_look(peer);
 	else if (hold_become(w))
 		step_as_holder(w);
-}
-
-/* Open connections of the emptiest peer that could accept; UINT32_MAX if none could. */
-static uint32_t least_open(struct worker *w)
-{
-	struct worker *peer = able_peer(w);
-	return peer ? atomic_load(&peer->conns.open) : UINT32_MAX;
-}
-
-/* How many more connections w may accept before it is the others' turn. */
-static uint32_t share_left(struct worker *w)
-{
-	uint32_t open = atomic_load_explicit(&w->conns.open, memory_order_relaxed);
-	if (w->port->n_workers < 2 || open < WORKER_SHARE_MIN)
-		return WORKER_SHARE_MIN;
-	uint32_t limit = worker_share_limit(least_open(w));
-	return open < limit ? limit - open : 0;
-}
-
-/* w accepts nothing while it is out, so this grows only by what others accept. */
-static uint64_t accepted_by_all(const struct port *port)
-{
-	uint64_t sum = 0;
-	for (unsigned i = 0; i < port->n_workers; i++)
-		sum += counters_get(&port->workers[i].counters, COUNTER_ACCEPTED);
-	return sum;
-}
-
-static void leave_share(struct worker *w)
-{
-	w->share_pause = ACCEPT_SHARE_FIRST;
-	w->share_until = w->now + w->share_pause;
-	w->share_seen = accepted_by_all(w->port);
-	worker_block(w, WORKER_BLOCK_SHARE);
-	struct worker *peer = able_peer(w);
-	if (peer)
-		ask_to_look(peer);
-	else
-		worker_unblock(w, WORKER_BLOCK_SHARE);
-}
-
-/* w is out because it holds more than its share. It comes back when that is over, or when
- * nobody else takes the work: one that should may have stalled. */
-static void rejoin_share(struct worker *w)
-{
-	if (share_left(w) == 0) {
-		if (w->now < w->share_until)
-			return;
-		struct listener_queue queue = {0};
-		(void)listener_read_queue(w->port->listen_fd, &queue);
-		/* Only where nobody else has accepted since, or those who are merely slow to
-		 * get a CPU would end up with less. */
-		uint64_t seen = accepted_by_all(w->port);
-		w->eager = queue.depth > 0 && seen == w->share_seen;
-		w->share_seen = seen;
-		if (!w->eager) {
-			if (queue.depth == 0 && w->share_pause < ACCEPT_SHARE_MAX)
-				w->share_pause *= 2;
-			w->share_until = w->now + w->share_pause;
-			return;
-		}
-	}
-	worker_unblock(w, WORKER_BLOCK_SHARE);
 }
 
 /* Draining: newcomers are answered at once, without a slot. */
@@ -461,7 +374,7 @@ void worker_accept(struct worker *w)
 	/* Out of its turn, one batch is all. */
 	w->eager = false;
 	if (w->blocked == 0 && share_left(w) == 0)
-		leave_share(w);
+		share_leave(w);
 }
 
 /* w is out for want of a slot. */
@@ -471,7 +384,7 @@ static void rejoin_full(struct worker *w)
 		return;
 	if (admit_can_take(&w->port->admit, w->id))
 		worker_unblock(w, WORKER_BLOCK_FULL);
-	else if (!able_peer(w) && !admit_can_take(&w->port->admit, w->id) &&
+	else if (!share_able_peer(w) && !admit_can_take(&w->port->admit, w->id) &&
 	         hold_become(w))
 		w->held.again = true;
 }
@@ -486,7 +399,7 @@ void worker_rejoin(struct worker *w)
 		w->held.again = true;
 	}
 	if (w->blocked & WORKER_BLOCK_SHARE)
-		rejoin_share(w);
+		share_rejoin(w);
 	if (admit_is_short(&w->port->admit, w->id) && (gave || w->now >= w->retry_at)) {
 		(void)worker_check_short(w, gave);
 		w->held.again = true;
