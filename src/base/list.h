@@ -41,6 +41,12 @@ static inline void list_append(struct list *head, struct list *n)
 	head->prev = n;
 }
 
+/* Puts n, which is on no list, at the beginning. */
+static inline void list_prepend(struct list *head, struct list *n)
+{
+	list_append(head->next, n);
+}
+
 /* Takes n off whatever list it is on and puts it at the end of head's. */
 static inline void list_move_to_end(struct list *head, struct list *n)
 {

@@ -222,15 +222,28 @@ static void shed_late(
 	worker_give_slot(w, ticket->priority_slot);
 }
 
-void worker_admit(
-        struct worker *w, int fd, uint64_t waited_ns, const struct ticket *ticket)
+/* A dead connection hangs up in the first wait after it was opened. That is early enough where until
+ * then it is in nobody's way: its service waits for an event, nothing is booked for it, it has neither
+ * the last slot nor a part in the peak. */
+static bool tells_itself(const struct worker *w)
 {
-	bool dead, measured = waited_ns != CLOCK_INFINITY;
+	const struct port *port = w->port;
+	return w->unjudged && !port->service->open && port->service->events != 0 &&
+	       atomic_load_explicit(&port->admit.used, memory_order_relaxed) <=
+	               atomic_load_explicit(&port->peak, memory_order_relaxed) &&
+	       admit_free(&port->admit) > 0;
+}
+
+void worker_admit(struct worker *w, int fd, uint64_t waited_ns, struct ticket *ticket)
+{
+	bool dead = false, measured = waited_ns != CLOCK_INFINITY;
 	if (!measured &&
 	        (state_is_spell(&w->port->state) || ++w->sample % WORKER_SAMPLE == 0))
 		dead = listener_read_age(fd, &waited_ns) == 1;
-	else
+	else if (measured || !tells_itself(w))
 		dead = sock_is_dead(fd);
+	else
+		ticket->untried = true;
 	if (dead) {
 		shed_late(w, fd, SHED_ABORTED, ticket);
 		return;

@@ -2,9 +2,10 @@
  * conn.c - the life and the CLOSE of a connection.
  *
  * Invariants: a connection is on exactly one of its set's lists through its timer, and which
- * one follows from its state; an OPEN one is on the list of the living too; every OPEN one holds one slot; every way out of OPEN goes through
- * conn_close with a reason. Timeouts cost O(1) an event: each list is in order of time
- * because every entry waits equally long.
+ * one follows from its state; an OPEN one is on the list of the living too; every OPEN one
+ * holds one slot; every way out of OPEN goes through conn_close with a reason, but for those
+ * that turn out to have been dead from the start, which were shed (shed_dead). Timeouts cost
+ * O(1) an event: each list is in order of time because every entry waits equally long.
  *
  * Reads next: counters.c.
  */
@@ -21,6 +22,7 @@
 #include "base/err.h"
 #include "base/own.h"
 #include "core/judge.h"
+#include "core/shed.h"
 #include "core/worker.h"
 #include "net/sock.h"
 
@@ -128,13 +130,7 @@ static void bury(struct conn *conn, bool keep_fd)
 	list_move_to_end(&conn->worker->conns.closed, &conn->timer);
 }
 
-static void conn_ready(struct watch *watch, uint32_t events)
-{
-	struct conn *conn = container_of(watch, struct conn, watch);
-	int r = conn->worker->port->service->ready(conn, events);
-	if (r > 0)
-		conn_close(conn, SERVICE_CLOSE_REASON(r));
-}
+static void conn_ready(struct watch *watch, uint32_t events);
 
 /* Counts it as open, and as the peak if there were never so many. */
 static void note_open(struct worker *w)
@@ -184,6 +180,7 @@ int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 	}
 	conn->source = ticket->source.entry;
 	conn->priority_slot = ticket->priority_slot;
+	conn->untried = ticket->untried;
 	conn->opened = w->now;
 	list_append(&w->conns.silent[conn->priority_slot], &conn->timer);
 	list_append(&w->conns.living, &conn->life);
@@ -250,11 +247,10 @@ static void begin_linger(struct conn *conn)
 		(void)conn_linger_reclaim(w, true);
 }
 
-void conn_close(struct conn *conn, enum close_reason reason)
+/* From OPEN, counted already: gives back all that it holds. */
+static void leave_open(struct conn *conn, bool linger)
 {
 	struct worker *w = conn->worker;
-	assert(conn->state == CONN_OPEN);
-	counters_add_closed(&w->counters, reason);
 	count(&w->conns.open, -1);
 	list_remove(&conn->life);
 	uint32_t source = conn->source;
@@ -263,7 +259,7 @@ void conn_close(struct conn *conn, enum close_reason reason)
 		count(&w->conns.would_shed, -1);
 	if (w->port->service->closing)
 		w->port->service->closing(conn);
-	if (reason == CLOSE_SERVICE)
+	if (linger)
 		begin_linger(conn);
 	else
 		bury(conn, false);
@@ -271,6 +267,43 @@ void conn_close(struct conn *conn, enum close_reason reason)
 	if (source != SOURCE_NONE)
 		source_give(w->port->sources, source, w->now);
 	worker_give_slot(w, priority_slot);
+}
+
+void conn_close(struct conn *conn, enum close_reason reason)
+{
+	struct worker *w = conn->worker;
+	assert(conn->state == CONN_OPEN);
+	counters_add_closed(&w->counters, reason);
+	leave_open(conn, reason == CLOSE_SERVICE);
+}
+
+static void shed_dead(struct conn *conn)
+{
+	struct addr peer;
+	(void)addr_of_peer(conn->watch.fd, &peer);
+	shed_note(conn->worker, SHED_ABORTED, &peer);
+	leave_open(conn, false);
+}
+
+/* Its worker's first look at it finds it over at both ends: it was dead when it was accepted, as far
+ * as anybody can tell. */
+static bool was_dead(const struct conn *conn, uint32_t events)
+{
+	return conn->untried && (events & EPOLLHUP) &&
+	       conn->opened >= conn->worker->shown;
+}
+
+static void conn_ready(struct watch *watch, uint32_t events)
+{
+	struct conn *conn = container_of(watch, struct conn, watch);
+	if (was_dead(conn, events)) {
+		shed_dead(conn);
+		return;
+	}
+	conn->untried = false;
+	int r = conn->worker->port->service->ready(conn, events);
+	if (r > 0)
+		conn_close(conn, SERVICE_CLOSE_REASON(r));
 }
 
 void conn_touch(struct conn *conn, bool in)
@@ -406,8 +439,9 @@ uint64_t conn_next_deadline(const struct worker *w)
 static void expire_list(
         struct worker *w, struct list *head, uint64_t timeout, enum close_reason reason)
 {
-	while (list_deadline(head, timeout) <= w->now)
-		conn_close(container_of(list_first(head), struct conn, timer), reason);
+	struct list *first;
+	while ((first = list_first(head)) && list_deadline(head, timeout) <= w->now)
+		conn_close(container_of(first, struct conn, timer), reason);
 }
 
 void conn_expire(struct worker *w)
@@ -418,9 +452,9 @@ void conn_expire(struct worker *w)
 		expire_list(w, &w->conns.silent[i], timeout, reason);
 		expire_list(w, &w->conns.talking[i], w->config->idle, CLOSE_IDLE);
 	}
-	while (life_deadline(w) <= w->now)
-		conn_close(container_of(list_first(&w->conns.living), struct conn, life),
-		        CLOSE_LIFETIME);
+	struct list *first;
+	while ((first = list_first(&w->conns.living)) && life_deadline(w) <= w->now)
+		conn_close(container_of(first, struct conn, life), CLOSE_LIFETIME);
 	while (list_deadline(&w->conns.linger, CONN_LINGER_NS) <= w->now)
 		(void)conn_linger_reclaim(w, true);
 }
@@ -436,9 +470,9 @@ void conn_free_closed(struct worker *w)
 
 void conn_close_all(struct worker *w, enum close_reason reason)
 {
-	while (!list_is_empty(&w->conns.living))
-		conn_close(container_of(list_first(&w->conns.living), struct conn, life),
-		        reason);
+	struct list *first;
+	while ((first = list_first(&w->conns.living)))
+		conn_close(container_of(first, struct conn, life), reason);
 	while (conn_linger_reclaim(w, true))
 		;
 }

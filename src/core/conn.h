@@ -53,6 +53,7 @@ struct conn {
 	bool spoken;        /* the client has sent its first byte */
 	bool priority_slot;
 	bool would_shed;  /* a dry run let it in */
+	bool untried;     /* ticket.h: to be settled by its first event */
 	uint32_t source;  /* its entry in the per-source books, or SOURCE_NONE */
 	struct list life; /* OPEN: the set's list by age */
 	uint64_t opened;  /* ns */

@@ -23,6 +23,7 @@ struct ticket {
 	/* What it would be shed for but for a dry run; SHED_COUNT: nothing. */
 	enum shed_reason would_shed;
 	bool priority_slot; /* it has one of those, not an ordinary slot */
+	bool untried; /* nobody has asked yet whether it is dead: its first event will tell */
 };
 
 #endif

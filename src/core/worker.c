@@ -160,6 +160,9 @@ static void note_arrivals(struct worker *w)
 void worker_turn(struct worker *w, int n)
 {
 	loop_dispatch(&w->loop, n);
+	/* A batch that is not full was all that was ready. */
+	if (n < LOOP_BATCH)
+		w->shown = w->now;
 	conn_expire(w);
 	if (w->gave && state_is_spell(&w->port->state))
 		port_check_spell(w);

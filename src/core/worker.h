@@ -83,6 +83,8 @@ struct worker {
 	unsigned failures;     /* of accept4 in a row, each of one connection only */
 	unsigned sample;
 	uint64_t arrived;      /* accepted, as told to port->burst */
+	/* Of all who were opened before, epoll has told what there was to tell, ns. */
+	uint64_t shown;
 	uint32_t pressure;     /* what is owed to [shed] start_at, in parts of 2^32 */
 	bool gave;             /* something came free in this batch, here or elsewhere */
 	bool eager;            /* above its share, but nobody else took the work */
@@ -226,8 +228,7 @@ int worker_accept_one(
         struct worker *w, bool through_kept, int *ret_fd, struct addr *ret_peer);
 /* Serves an accepted connection that was judged and for which this worker has a slot; takes all
  * over. waited_ns is its time in the queue, CLOCK_INFINITY if it was not measured. */
-void worker_admit(
-        struct worker *w, int fd, uint64_t waited_ns, const struct ticket *ticket);
+void worker_admit(struct worker *w, int fd, uint64_t waited_ns, struct ticket *ticket);
 /* Gives back a slot of w's, an ordinary one or one for priority sources, and wakes the holder, who
  * may have a client for it. */
 void worker_give_slot(struct worker *w, bool priority_slot);

@@ -10,7 +10,7 @@
 /* A service that does what the test says. */
 static struct {
 	int on_open, on_ready; /* what the functions return */
-	unsigned opened, closing;
+	unsigned opened, ready, closing;
 	struct conn *pair[2]; /* each closes the other when it is ready */
 } script;
 
@@ -24,6 +24,7 @@ static int scripted_open(struct conn *conn)
 static int scripted_ready(struct conn *conn, uint32_t events)
 {
 	(void)events;
+	script.ready++;
 	cr_assert_eq(conn->state, CONN_OPEN, "an event of a closed connection");
 	struct conn *other = script.pair[script.pair[0] == conn];
 	if (other)
@@ -206,6 +207,133 @@ Test(conn, a_service_may_close_at_once)
 	int client = rig_connect(&rig);
 	RIG_UNTIL(&rig, 0, closed(&rig, CLOSE_RESET) == 1);
 	cr_assert_eq(rig_worker(&rig, 0)->conns.open, 0);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+/* It begins by itself no more than echo does. */
+static const struct service waiting = {
+        .name = "waiting",
+        .fds_per_connection = 1,
+        .events = EPOLLIN,
+        .ready = scripted_ready,
+        .closing = scripted_closing,
+};
+
+RIG_FN void reset_client(int client)
+{
+	struct linger now = {.l_onoff = 1};
+	cr_assert_eq(setsockopt(client, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+	cr_assert_eq(close(client), 0);
+}
+
+/* A port that has served one, so that the next one is no new peak. */
+RIG_FN void open_warm(struct rig *rig)
+{
+	rig_init(rig, 1, 4);
+	rig_open(rig, &waiting);
+	int client = rig_serve(rig, 0);
+	conn_close(rig_newest(rig, 0), CLOSE_ERROR);
+	conn_free_closed(rig_worker(rig, 0));
+	(void)close(client);
+	rig->now++;
+	rig_turn(rig, 0);
+}
+
+Test(conn, one_that_was_dead_when_accepted_is_aborted_by_its_first_event)
+{
+	struct rig rig;
+	struct addr loopback = {.family = AF_INET, .bytes = {127, 0, 0, 1}};
+	struct record_row row;
+	open_warm(&rig);
+	struct worker *w = rig_worker(&rig, 0);
+	reset_client(rig_connect(&rig));
+	rig.now++;
+	RIG_UNTIL(&rig, 0, w->conns.open == 1);
+	cr_assert(rig_newest(&rig, 0)->untried, "nobody asked");
+	rig.now++;
+	RIG_UNTIL(&rig, 0, rig_counts(&rig).shed[SHED_ABORTED] == 1);
+	cr_assert_eq(script.ready, 0, "its service began");
+	cr_assert_eq(w->conns.open, 0);
+	cr_assert_eq(rig.port->admit.used, 0);
+	struct counts counts = rig_counts(&rig);
+	cr_assert_eq(counts_total_closed(&counts), 1, "the one that was served before");
+	cr_assert_eq(record_read(&w->record, &row, 1), 1);
+	row.peer.port = 0;
+	cr_assert(addr_equal(&row.peer, &loopback), "it is remembered who it was");
+	rig_close(&rig);
+}
+
+Test(conn, one_that_resets_once_it_is_open_was_served)
+{
+	struct rig rig;
+	open_warm(&rig);
+	struct worker *w = rig_worker(&rig, 0);
+	int client = rig_connect(&rig);
+	rig.now++;
+	RIG_UNTIL(&rig, 0, w->conns.open == 1);
+	cr_assert(rig_newest(&rig, 0)->untried);
+	rig.now++;
+	rig_turn(&rig, 0);
+	script.on_ready = SERVICE_CLOSE(CLOSE_RESET);
+	reset_client(client);
+	rig.now++;
+	RIG_UNTIL(&rig, 0, w->conns.open == 0);
+	cr_assert_eq(script.ready, 1);
+	cr_assert_eq(closed(&rig, CLOSE_RESET), 1);
+	cr_assert_eq(rig_counts(&rig).shed[SHED_ABORTED], 0);
+	rig_close(&rig);
+}
+
+Test(conn, a_full_batch_of_events_says_nothing_of_who_is_not_in_it)
+{
+	struct rig rig;
+	open_warm(&rig);
+	struct worker *w = rig_worker(&rig, 0);
+	uint64_t shown = w->shown;
+	memset(w->loop.batch, 0, sizeof(w->loop.batch));
+	struct watch stale = {.fd = -1};
+	for (size_t i = 0; i < LOOP_BATCH; i++)
+		w->loop.batch[i].data.ptr = &stale;
+	rig.now++;
+	rig_work(&rig, 0, LOOP_BATCH);
+	cr_assert_eq(w->shown, shown);
+	rig_work(&rig, 0, LOOP_BATCH - 1);
+	cr_assert_eq(w->shown, rig.now);
+	rig_close(&rig);
+}
+
+Test(conn, who_would_make_a_peak_is_asked_first)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &waiting);
+	reset_client(rig_connect(&rig));
+	RIG_UNTIL(&rig, 0, rig_counts(&rig).shed[SHED_ABORTED] == 1);
+	cr_assert_eq(rig.port->peak, 0);
+	rig_close(&rig);
+}
+
+Test(conn, who_would_have_the_last_slot_is_asked_first)
+{
+	struct rig rig;
+	struct event event;
+	uint64_t dropped;
+	rig_init(&rig, 1, 1);
+	rig.config.low_watermark = 0;
+	rig_open(&rig, &waiting);
+	struct worker *w = rig_worker(&rig, 0);
+	int client = rig_serve(&rig, 0);
+	conn_close(rig_newest(&rig, 0), CLOSE_ERROR);
+	rig.now++;
+	RIG_UNTIL(&rig, 0,
+	        !state_is_spell(&rig.port->state) && w->listen == WORKER_LISTEN_SHARED);
+	while (port_next_event(rig.port, &event, &dropped) == 1)
+		;
+	reset_client(rig_connect(&rig));
+	rig.now++;
+	RIG_UNTIL(&rig, 0, rig_counts(&rig).shed[SHED_ABORTED] == 1);
+	cr_assert_eq(port_next_event(rig.port, &event, &dropped), 0, "a spell of nobody");
 	(void)close(client);
 	rig_close(&rig);
 }
