@@ -464,7 +464,9 @@ void conn_free_closed(struct worker *w)
 	struct list *link;
 	while ((link = list_first(&w->conns.closed))) {
 		set_state(container_of(link, struct conn, timer), CONN_FREE);
-		list_move_to_end(&w->conns.spare, link);
+		/* The next one gets what is still in the caches. */
+		list_remove(link);
+		list_prepend(&w->conns.spare, link);
 	}
 }
 

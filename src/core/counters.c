@@ -61,30 +61,9 @@ static enum accept_error accept_error_row(int err)
 	return ACCEPT_ERROR_OTHER;
 }
 
-void counters_add(struct counters *c, enum counter which, uint64_t n)
-{
-	counters_add_row(c, COUNTERS_ROW(counter) + (size_t)which, n);
-}
-
-uint64_t counters_get(const struct counters *c, enum counter which)
-{
-	return atomic_load_explicit(
-	        &c->row[COUNTERS_ROW(counter) + (size_t)which], memory_order_relaxed);
-}
-
-void counters_add_shed(struct counters *c, enum shed_reason reason)
-{
-	counters_add_row(c, COUNTERS_ROW(shed) + (size_t)reason, 1);
-}
-
 void counters_add_would_shed(struct counters *c, enum shed_reason reason)
 {
 	counters_add_row(c, COUNTERS_ROW(would_shed) + (size_t)reason, 1);
-}
-
-void counters_add_closed(struct counters *c, enum close_reason reason)
-{
-	counters_add_row(c, COUNTERS_ROW(closed) + (size_t)reason, 1);
 }
 
 void counters_add_turn(struct counters *c, uint64_t ns)

@@ -81,13 +81,26 @@ static inline void counters_add_row(struct counters *c, size_t row, uint64_t n)
 	atomic_store_explicit(&c->row[row], v + n, memory_order_relaxed);
 }
 
-void counters_add(struct counters *c, enum counter which, uint64_t n);
+static inline void counters_add(struct counters *c, enum counter which, uint64_t n)
+{
+	counters_add_row(c, COUNTERS_ROW(counter) + (size_t)which, n);
+}
 /* What the row says now. Any thread. */
-uint64_t counters_get(const struct counters *c, enum counter which);
-void counters_add_shed(struct counters *c, enum shed_reason reason);
+static inline uint64_t counters_get(const struct counters *c, enum counter which)
+{
+	return atomic_load_explicit(
+	        &c->row[COUNTERS_ROW(counter) + (size_t)which], memory_order_relaxed);
+}
+static inline void counters_add_shed(struct counters *c, enum shed_reason reason)
+{
+	counters_add_row(c, COUNTERS_ROW(shed) + (size_t)reason, 1);
+}
 /* [shed] dry_run: it was not shed, but would have been. */
 void counters_add_would_shed(struct counters *c, enum shed_reason reason);
-void counters_add_closed(struct counters *c, enum close_reason reason);
+static inline void counters_add_closed(struct counters *c, enum close_reason reason)
+{
+	counters_add_row(c, COUNTERS_ROW(closed) + (size_t)reason, 1);
+}
 /* One turn of the loop that took ns. */
 void counters_add_turn(struct counters *c, uint64_t ns);
 /* One failed accept4; err is a positive errno. Returns its row. */
