@@ -26,7 +26,6 @@
 #include "core/worker.h"
 #include "net/sock.h"
 
-#define CONN_CHUNK        256
 #define CONN_LINGER_NS    (500 * CLOCK_MSEC)
 #define CONN_LINGER_BYTES (64U * 1024U)
 /* Moving again within this time does not move a connection in its list: it saves the
@@ -34,11 +33,6 @@
 #define CONN_TOUCH_NS CLOCK_MSEC
 /* Connections to look at for one to evict. */
 #define CONN_EVICT_LOOKS 64
-
-struct conn_chunk {
-	struct list link;
-	struct conn conns[CONN_CHUNK];
-};
 
 static const bool allowed[CONN_STATE_COUNT][CONN_STATE_COUNT] = {
         [CONN_FREE] = {[CONN_OPEN] = true, [CONN_LINGER] = true},
@@ -314,6 +308,18 @@ void conn_touch(struct conn *conn, bool in)
 		conn->spoken = true;
 		list_move_to_end(&w->conns.talking[conn->priority_slot], &conn->timer);
 	}
+}
+
+void conn_count_in(struct conn *conn, uint64_t bytes)
+{
+	conn->bytes_in += bytes;
+	counters_add(&conn->worker->counters, COUNTER_BYTES_IN, bytes);
+}
+
+void conn_count_out(struct conn *conn, uint64_t bytes)
+{
+	conn->bytes_out += bytes;
+	counters_add(&conn->worker->counters, COUNTER_BYTES_OUT, bytes);
 }
 
 enum close_reason conn_reason_of(int err)

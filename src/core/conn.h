@@ -57,9 +57,19 @@ struct conn {
 	uint32_t source;  /* its entry in the per-source books, or SOURCE_NONE */
 	struct list life; /* OPEN: the set's list by age */
 	uint64_t opened;  /* ns */
+	uint64_t bytes_in, bytes_out;
 };
 
 _Static_assert(sizeof(struct conn) <= 128, "an idle connection costs too much");
+
+/* Connections come in chunks, which stay where they are until the set is destroyed. So a connection
+ * has the same place for life, and all of them can be walked through from turn to turn (walk.h). */
+#define CONN_CHUNK 256
+
+struct conn_chunk {
+	struct list link;
+	struct conn conns[CONN_CHUNK];
+};
 
 /* A worker's connections. Each list is in order of time, so that the next deadline is its
  * first. */
@@ -71,7 +81,7 @@ struct conn_set {
 	struct list living;     /* OPEN, through conn.life, by when they were opened */
 	struct list closed;     /* to be freed after the batch */
 	struct list spare;      /* FREE */
-	struct list chunks;     /* of memory */
+	struct list chunks;     /* of memory, the newest last */
 	_Atomic uint32_t open, lingering; /* written by the worker only */
 	_Atomic uint32_t would_shed;      /* of those open; by the worker only */
 };
@@ -91,6 +101,11 @@ void conn_close(struct conn *conn, enum close_reason reason);
 
 /* Something moved: `in` if it came from the client. Restarts the idle time. */
 void conn_touch(struct conn *conn, bool in);
+
+/* Bytes that the service got from the client, and that it sent: for the connection and for the
+ * counters. */
+void conn_count_in(struct conn *conn, uint64_t bytes);
+void conn_count_out(struct conn *conn, uint64_t bytes);
 
 /* The close reason that an errno of recv or send means. */
 enum close_reason conn_reason_of(int err);

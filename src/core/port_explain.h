@@ -4,7 +4,7 @@
  *
  * Nothing is changed by asking: no token is taken, no source entered in the books. Main thread only.
  *
- * Reads next: worker.h.
+ * Reads next: walk.h.
  */
 #ifndef CORE_PORT_EXPLAIN_H
 #define CORE_PORT_EXPLAIN_H

@@ -126,6 +126,7 @@ static void wake_ready(struct watch *watch, uint32_t events)
 		worker_unblock(w, WORKER_BLOCK_SHARE);
 		worker_accept(w);
 	}
+	walk_serve(w);
 }
 
 static int timeout_of(uint64_t deadline, uint64_t now)

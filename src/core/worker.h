@@ -27,6 +27,7 @@
 #include "core/service.h"
 #include "core/source.h"
 #include "core/state.h"
+#include "core/walk.h"
 #include "net/fdtable.h"
 #include "net/loop.h"
 
@@ -97,6 +98,7 @@ struct worker {
 	uint64_t share_pause;  /* and how long after the last one */
 	uint64_t retry_at;     /* while short of descriptors: the next look */
 	uint64_t retry_after;  /* and the pause after that one */
+	unsigned next_walk;    /* whose turn is the next one */
 
 	struct kept kept;
 	struct held held;
@@ -116,6 +118,7 @@ struct worker {
 	_Atomic bool left;   /* the listener, for good: it accepts nothing any more */
 	_Atomic bool ended;  /* the thread is about to return */
 	_Atomic(const struct config *) config_seen;
+	_Atomic(struct walk *) walks[WALK_PLACES]; /* those that wait for a piece */
 	struct counters counters;
 };
 
@@ -159,6 +162,7 @@ struct port {
 	uint64_t gates;      /* how often the gate was closed */
 	uint64_t gated_ns;   /* and for how long, without the time that is on */
 	uint64_t gate_since; /* ns */
+	unsigned walks;      /* places taken, a bit each */
 	struct config_version *versions; /* the newest first */
 	unsigned next_ring;
 	unsigned n_started;

@@ -1,9 +1,9 @@
 /*
  * client.c - one request to portd's control socket, and its answer.
  *
- * Invariants: one deadline covers all of it, from connect to end of file, so neither a
+ * Invariants: one deadline covers all of client_ask, from connect to end of file, so neither a
  * portd that stands still nor one that sends a byte now and then can keep the caller;
- * memory is bounded by CLIENT_ANSWER_MAX; an answer is complete or it is none: end of
+ * memory is bounded by CLIENT_ANSWER_MAX, and by a few lines for client_ask_lines; an answer is complete or it is none: end of
  * file is the only mark of its end, so one that stops in the midst of a line was cut.
  *
  * Reads next: output.c.
@@ -172,6 +172,68 @@ int client_ask(const char *path, const char *request, uint64_t timeout_ns,
 	if (r)
 		client_answer_destroy(ret);
 	return r;
+}
+
+/* Hands on the whole lines of buf, and moves what is left to its beginning. Returns 0 or -errno. */
+static int take_lines(char *buf, size_t *len, client_line_fn *take, void *arg)
+{
+	char *at = buf, *end;
+	int r = 0;
+
+	while (r == 0 && (end = memchr(at, '\n', (size_t)(buf + *len - at)))) {
+		*end = '\0';
+		r = take(arg, at);
+		at = end + 1;
+	}
+	*len -= (size_t)(at - buf);
+	memmove(buf, at, *len);
+	return r;
+}
+
+static int receive_lines(int fd, uint64_t patience_ns, client_line_fn *take, void *arg)
+{
+	size_t len = 0, size = 16 * CLIENT_LINE_MAX;
+	bool any = false;
+	OWN_MEM char *buf = malloc(size);
+
+	if (!buf)
+		return -ENOMEM;
+	for (;;) {
+		int r = wait_for(fd, POLLIN, clock_add(clock_now(), patience_ns));
+		if (r)
+			return r;
+		ssize_t n = recv(fd, buf + len, size - len, 0);
+		if (n == 0 || (n < 0 && err_is_disconnect(errno)))
+			break;
+		if (n < 0 && !err_is_again(errno))
+			return -errno;
+		if (n < 0)
+			continue;
+		any = true;
+		len += (size_t)n;
+		r = take_lines(buf, &len, take, arg);
+		if (r)
+			return r;
+		if (len > CLIENT_LINE_MAX)
+			return CLIENT_HUGE;
+	}
+	if (!any)
+		return CLIENT_EMPTY;
+	return len == 0 ? 0 : CLIENT_CUT;
+}
+
+int client_ask_lines(const char *path, const char *request, uint64_t patience_ns,
+        client_line_fn *take, void *arg)
+{
+	uint64_t deadline = clock_add(clock_now(), patience_ns);
+	OWN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	int r = connect_to(fd, path, deadline);
+	if (r == 0)
+		r = send_request(fd, request, deadline);
+	return r ? r : receive_lines(fd, patience_ns, take, arg);
 }
 
 void client_answer_destroy(struct client_answer *answer)

@@ -39,6 +39,15 @@ enum client_outcome {
 int client_ask(const char *path, const char *request, uint64_t timeout_ns,
         struct client_answer *ret);
 
+/* A line of an answer, without its newline; it may be written to. Returns 0, or -errno to give up. */
+typedef int client_line_fn(void *arg, char *line);
+/* As client_ask, for answers of any length: hands each line on as it comes, and waits for patience_ns
+ * each time, not in all. A line longer than CLIENT_LINE_MAX is CLIENT_HUGE. Returns as client_ask, or
+ * what `take` gave up with; lines may have been handed on whatever it returns. */
+#define CLIENT_LINE_MAX 4096
+int client_ask_lines(const char *path, const char *request, uint64_t patience_ns,
+        client_line_fn *take, void *arg);
+
 /* Frees the bytes; accepts an empty one. */
 void client_answer_destroy(struct client_answer *answer);
 

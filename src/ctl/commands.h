@@ -7,6 +7,7 @@
 #define CTL_COMMANDS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "ctl/client.h"
 
@@ -25,6 +26,9 @@ struct command_call {
 	unsigned timeout_s;
 	const char *output; /* the file to write the answer to; NULL: standard output */
 	bool utc;           /* times as portd says them, in UTC, else in local time */
+	const char *from;   /* conns: --source, in the request already; NULL: all */
+	const uint64_t *limit;                     /* --limit; 0: none. NULL: not given */
+	int (*sort)(const void *a, const void *b); /* --sort: conns.h */
 };
 
 /* Each runs one command to its end: data on standard output or in `output`, every failure one
@@ -43,6 +47,9 @@ command_fn commands_follow;
 /* Asks portd if there is one, and the machine in any case. */
 command_fn commands_limits;
 command_fn commands_limits_json;
+/* Asks, and prints the open connections in the order of `sort`. */
+command_fn commands_conns;
+command_fn commands_conns_json;
 
 /* Asks. Returns EXIT_DONE with an answer that is no refusal, else the exit code, after saying why. */
 int commands_ask(const struct command_call *call, struct client_answer *ret);

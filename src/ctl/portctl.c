@@ -15,11 +15,14 @@
 #include <string.h>
 
 #include "base/own.h"
+#include "base/parse.h"
 #include "ctl/client.h"
 #include "ctl/commands.h"
+#include "ctl/conns.h"
 #include "ctl/output.h"
 #include "ctl/usage.h"
 #include "net/addr.h"
+#include "net/prefix.h"
 
 /* Long options without a letter. The formats and what else belongs to one command only.
  */
@@ -33,7 +36,10 @@ enum option_id {
 	OPTION_LIVE,
 	OPTION_OFF,
 	OPTION_FOLLOW,
-	OPTION_UTC
+	OPTION_UTC,
+	OPTION_SOURCE,
+	OPTION_SORT,
+	OPTION_LIMIT
 };
 
 static const struct option long_options[] = {
@@ -47,11 +53,14 @@ static const struct option long_options[] = {
         {"off", no_argument, NULL, OPTION_OFF},
         {"follow", no_argument, NULL, OPTION_FOLLOW},
         {"utc", no_argument, NULL, OPTION_UTC},
+        {"source", required_argument, NULL, OPTION_SOURCE},
+        {"sort", required_argument, NULL, OPTION_SORT},
+        {"limit", required_argument, NULL, OPTION_LIMIT},
         {0},
 };
 
-/* Longest request, with the address that it may end with. */
-#define REQUEST_MAX (16 + ADDR_HOST_MAX)
+/* Longest request, with the address or network that it may end with. */
+#define REQUEST_MAX (16 + ADDR_HOST_MAX + PREFIX_TEXT_MAX)
 
 /* What was typed. variant: the option that changes the command's request, as an
  * option_id; 0: none. */
@@ -61,6 +70,7 @@ struct request {
 	const char *command;
 	const char *operand; /* what stands behind the command; NULL: nothing */
 	const char *output;
+	const char *source, *sort, *limit;
 	int variant;
 	bool follow, utc;
 };
@@ -70,8 +80,9 @@ enum command_takes {
 	TAKES_FILE = 1, /* --output */
 	TAKES_OPERAND =
 	        2, /* needs a word behind it, which goes to portd behind the request */
-	TAKES_UTC = 4, /* --utc */
-	FOLLOWS = 8    /* the row is that of --follow */
+	TAKES_UTC = 4,    /* --utc */
+	FOLLOWS = 8,      /* the row is that of --follow */
+	TAKES_CHOICE = 16 /* --source, --sort, --limit */
 };
 
 static const struct command {
@@ -98,6 +109,8 @@ static const struct command {
         {"explain", 0, TAKES_UTC | TAKES_OPERAND, "explain", 10, commands_print_times},
         {"explain", OPTION_JSON, TAKES_UTC | TAKES_OPERAND, "explain json", 10,
                 commands_print},
+        {"conns", 0, TAKES_CHOICE, "conns", 10, commands_conns},
+        {"conns", OPTION_JSON, TAKES_CHOICE, "conns", 10, commands_conns_json},
         {"drain", 0, 0, "drain", 10, commands_print},
         {"drain", OPTION_OFF, 0, "drain off", 10, commands_print},
         {"reload", 0, 0, "reload", 60, commands_print},
@@ -176,6 +189,15 @@ static int take_option(struct request *request, int id)
 	case OPTION_UTC:
 		request->utc = true;
 		return -1;
+	case OPTION_SOURCE:
+		request->source = optarg;
+		return -1;
+	case OPTION_SORT:
+		request->sort = optarg;
+		return -1;
+	case OPTION_LIMIT:
+		request->limit = optarg;
+		return -1;
 	default:
 		return usage_error();
 	}
@@ -232,6 +254,69 @@ static int read_operand(const char *operand, char ret[static ADDR_HOST_MAX])
 	return usage_error();
 }
 
+static void tell_no_network(const char *what, void *arg)
+{
+	(void)arg;
+	(void)fprintf(stderr, "portctl: --source: %s\n", what);
+}
+
+/* What `conns` may choose by, read. */
+struct choice {
+	char from
+	        [PREFIX_TEXT_MAX]; /* one network or address, as it was understood; "": all */
+	uint64_t limit;
+	int (*sort)(const void *a, const void *b);
+};
+
+/* Returns -1, else the exit code. */
+static int read_source(const char *text, char ret[static PREFIX_TEXT_MAX])
+{
+	struct prefix_set *set = NULL;
+	int r = prefix_set_parse(text, &set, tell_no_network, NULL);
+	size_t n = prefix_set_count(set);
+
+	if (r == 0)
+		(void)prefix_set_format(set, ret, PREFIX_TEXT_MAX);
+	set = prefix_set_free(set);
+	if (r == 0 && n == 1)
+		return -1;
+	if (r == 0)
+		(void)fputs("portctl: --source takes one network or address\n", stderr);
+	return usage_error();
+}
+
+/* As read_source. */
+static int read_choice(const struct request *request, struct choice *ret)
+{
+	int code = -1;
+
+	if (request->source)
+		code = read_source(request->source, ret->from);
+	if (code >= 0)
+		return code;
+	if (conns_parse_sort(request->sort, &ret->sort) < 0) {
+		(void)fprintf(stderr, "portctl: --sort takes one of: %s\n", conns_sorts);
+		return usage_error();
+	}
+	if (request->limit && parse_uint(request->limit, &ret->limit) < 0) {
+		(void)fputs(
+		        "portctl: --limit takes a number of connections; 0: no limit\n",
+		        stderr);
+		return usage_error();
+	}
+	return -1;
+}
+
+/* The option of `conns` that was given, or 0. */
+static int chosen(const struct request *request)
+{
+	if (request->source)
+		return OPTION_SOURCE;
+	if (request->sort)
+		return OPTION_SORT;
+	return request->limit ? OPTION_LIMIT : 0;
+}
+
 /* Finds the row of commands[]. Returns -1 and *ret, else the exit code. */
 static int find_command(const struct request *request, const struct command **ret)
 {
@@ -252,6 +337,8 @@ static int find_command(const struct request *request, const struct command **re
 			misfit = OPTION_UTC;
 		} else if (request->output && !(takes & TAKES_FILE)) {
 			misfit = OPTION_OUTPUT;
+		} else if (chosen(request) && !(takes & TAKES_CHOICE)) {
+			misfit = chosen(request);
 		} else {
 			*ret = &commands[i];
 			return -1;
@@ -308,6 +395,7 @@ int main(int argc, char **argv)
 	struct request request = {0};
 	const struct command *command = NULL;
 	char path[CLIENT_PATH_MAX], address[ADDR_HOST_MAX] = "";
+	struct choice choice = {0};
 
 	if (output_guard_standard() < 0)
 		return EXIT_REFUSED;
@@ -322,18 +410,24 @@ int main(int argc, char **argv)
 	if (code < 0 && operand)
 		code = read_operand(request.operand, address);
 	if (code < 0)
+		code = read_choice(&request, &choice);
+	if (code < 0)
 		code = find_socket(&request, path);
 	if (code >= 0 || !command)
 		return code;
 
 	char text[REQUEST_MAX];
-	(void)snprintf(text, sizeof(text), "%s%s%s", command->request, operand ? " " : "",
-	        operand ? address : "");
+	const char *more = operand ? address : choice.from;
+	(void)snprintf(
+	        text, sizeof(text), "%s%s%s", command->request, *more ? " " : "", more);
 
 	const struct command_call call = {.path = path,
 	        .request = text,
 	        .timeout_s = command->timeout_s,
 	        .output = request.output,
-	        .utc = request.utc || request.variant == OPTION_JSON};
+	        .utc = request.utc || request.variant == OPTION_JSON,
+	        .from = *choice.from ? choice.from : NULL,
+	        .limit = request.limit ? &choice.limit : NULL,
+	        .sort = choice.sort};
 	return command->run(&call);
 }

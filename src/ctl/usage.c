@@ -40,6 +40,11 @@ const char usage_help[] =
         "                    earlier ones were shed\n"
         "    --json            as one JSON object\n"
         "    --utc             times in UTC, not local time\n"
+        "  conns             the open connections: tuple, worker, age, idle time, bytes\n"
+        "    --source NETWORK  those of clients from this network or address\n"
+        "    --sort KEY        by age (default), idle, bytes, in, out, source, worker\n"
+        "    --limit N         the first N; 0: all; on a terminal 100 if not given\n"
+        "    --json            as one JSON object\n"
         "  drain             take no new connections; the open ones go on\n"
         "    --off             take new connections again\n"
         "  reload            read the configuration again and wait for the verdict\n"
@@ -80,6 +85,9 @@ static const struct {
         {"history", "events"},
         {"explain", "explain ADDRESS"},
         {"why", "explain ADDRESS"},
+        {"conns", "conns"},
+        {"connections", "conns"},
+        {"list", "conns"},
         {"drain", "drain"},
         {"undrain", "drain --off"},
         {"reload", "reload"},

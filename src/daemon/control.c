@@ -37,6 +37,8 @@
 /* Requests before newcomers; signals and the tick (priority normal) before both. */
 #define CONTROL_PRIORITY_CLIENT (SD_EVENT_PRIORITY_NORMAL + 1)
 #define CONTROL_PRIORITY_ACCEPT (SD_EVENT_PRIORITY_NORMAL + 2)
+/* A stream is long: everybody else comes first, and between any two pieces. */
+#define CONTROL_PRIORITY_STREAM (SD_EVENT_PRIORITY_NORMAL + 3)
 
 enum client_phase {
 	CLIENT_READS,
@@ -58,7 +60,9 @@ struct client {
 	char *answer;
 	size_t answer_len;
 	size_t answer_sent;
-	size_t lingered; /* bytes thrown away */
+	struct control_stream *stream; /* what comes after this; NULL: nothing */
+	uint64_t stream_end;           /* and until when, ns */
+	size_t lingered;               /* bytes thrown away */
 };
 
 struct control {
@@ -79,10 +83,19 @@ static void control_resume(struct control *c)
 		(void)sd_event_source_set_enabled(c->io, SD_EVENT_ON);
 }
 
+static void client_end_stream(struct client *client)
+{
+	struct control_stream *stream = TAKE_PTR(client->stream);
+
+	if (stream)
+		stream->end(stream);
+}
+
 static void client_free(struct client *client)
 {
 	struct control *c = client->control;
 
+	client_end_stream(client);
 	(void)sd_event_source_disable_unref(client->io);
 	(void)sd_event_source_disable_unref(client->deadline);
 	/* One step for everybody else who is short of descriptors. */
@@ -114,6 +127,38 @@ static int client_linger(struct client *client)
 	}
 }
 
+/* The client has done its part: it gets the time for another one, as long as there is some. As
+ * client_linger. */
+static int client_extend(struct client *client)
+{
+	uint64_t now = clock_now();
+	uint64_t left = client->stream_end > now ? client->stream_end - now : 0;
+
+	if (left > CONTROL_DEADLINE_NS)
+		left = CONTROL_DEADLINE_NS;
+	return sd_event_source_set_time_relative(client->deadline, left / CLOCK_USEC) < 0;
+}
+
+/* The next piece of a stream; it is sent in a later turn of the event loop. As client_linger. */
+static int client_next_piece(struct client *client)
+{
+	own_free_p(&client->answer);
+	client->answer_len = client->answer_sent = 0;
+	OWN_FILE FILE *out = open_memstream(&client->answer, &client->answer_len);
+	if (!out)
+		return 1;
+	int r = client->stream->next(client->stream, out);
+	bool failed = r < 0 || fflush(out) != 0 || ferror(out);
+	own_fclose_p(&out);
+	if (failed || client_extend(client) != 0)
+		return 1;
+	if (r == CONTROL_LAST)
+		client_end_stream(client);
+	/* Without any event a hang-up is told all the same. */
+	return sd_event_source_set_io_events(
+	               client->io, r == CONTROL_LATER ? 0 : EPOLLOUT) < 0;
+}
+
 /* As client_linger. */
 static int client_write(struct client *client)
 {
@@ -129,6 +174,8 @@ static int client_write(struct client *client)
 			return 1;
 		client->answer_sent += (size_t)n;
 	}
+	if (client->stream)
+		return client_next_piece(client);
 	client->phase = CLIENT_LINGERS;
 	if (shutdown(client->fd, SHUT_WR) < 0)
 		return 1;
@@ -137,10 +184,28 @@ static int client_write(struct client *client)
 	return client_linger(client);
 }
 
+static void client_begin_stream(struct client *client, struct control_stream *stream)
+{
+	client->stream = stream;
+	client->stream_end = clock_add(clock_now(), CONTROL_STREAM_NS);
+	stream->client = client;
+	(void)sd_event_source_set_priority(client->io, CONTROL_PRIORITY_STREAM);
+}
+
+void control_stream_ready(struct control_stream *stream)
+{
+	struct client *client = stream->client;
+
+	/* Where this fails the deadline ends it. */
+	if (client->phase == CLIENT_WRITES && client_extend(client) == 0)
+		(void)sd_event_source_set_io_events(client->io, EPOLLOUT);
+}
+
 /* Makes the answer to the request, line_len bytes of what was read. As client_linger. */
 static int client_answer(struct client *client, size_t line_len, bool too_long)
 {
 	OWN_FILE FILE *out = open_memstream(&client->answer, &client->answer_len);
+	struct control_stream *stream = NULL;
 
 	if (!out)
 		return 1;
@@ -153,11 +218,14 @@ static int client_answer(struct client *client, size_t line_len, bool too_long)
 		client->control->answer(client->control->arg,
 		        &(struct control_request){.line = client->request,
 		                .len = line_len,
-		                .privileged = client->privileged},
+		                .privileged = client->privileged,
+		                .stream = &stream},
 		        out);
 	}
 	bool failed = fflush(out) != 0 || ferror(out);
 	own_fclose_p(&out);
+	if (stream)
+		client_begin_stream(client, stream);
 	if (failed)
 		return 1;
 	client->phase = CLIENT_WRITES;

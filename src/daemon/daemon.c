@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
+#include "daemon/conns.h"
 #include "daemon/events.h"
 #include "daemon/gate.h"
 #include "daemon/pulse.h"
@@ -36,6 +37,7 @@ void daemon_init(struct daemon *d)
 	        .started = clock_now(),
 	};
 	reserve_init(&d->reserve);
+	list_init(&d->listings);
 }
 
 static void daemon_end_if_drained(struct daemon *d)
@@ -59,6 +61,7 @@ static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	pulse_tell_events(d);
 	pulse_check(d);
 	gate_check(d);
+	conns_check(d);
 	events_flush(d);
 	daemon_fill_reserve(d);
 	notify_retry(&d->notify);
@@ -83,6 +86,7 @@ static int daemon_on_news(sd_event_source *source, int fd, uint32_t events, void
 	/* Only the wake-up counts; an empty eventfd is fine. */
 	ssize_t n = read(fd, &count, sizeof(count));
 	(void)n;
+	conns_check(d);
 	pulse_tell_events(d);
 	gate_check(d);
 	if (fdtable_wanted() > 0)

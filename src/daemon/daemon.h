@@ -25,6 +25,7 @@
 #include "core/limits.h"
 #include "core/port.h"
 #include "core/service.h"
+#include "base/list.h"
 #include "daemon/control.h"
 #include "daemon/history.h"
 #include "daemon/inherit.h"
@@ -72,6 +73,7 @@ struct daemon {
 	struct notify notify;
 	struct socket_file socket_file;
 	struct control *control;
+	struct list listings; /* of connections, under way: conns.c */
 	struct tell tell;
 	struct history history;
 	sd_event *event;

@@ -2,7 +2,7 @@
  * explain.h - the answer to `portctl explain ADDRESS`: what core/port_explain.h says, in words or as
  * JSON. Main thread only.
  *
- * Reads next: requests.h.
+ * Reads next: conns.h.
  */
 #ifndef DAEMON_EXPLAIN_H
 #define DAEMON_EXPLAIN_H

@@ -1,7 +1,7 @@
 /*
  * explain_words.c - what `portctl explain` says of each rule and of the outcome.
  *
- * Reads next: requests.c.
+ * Reads next: conns.c.
  */
 #include "daemon/explain_words.h"
 

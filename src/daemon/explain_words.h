@@ -2,7 +2,7 @@
  * explain_words.h - what `portctl explain` says of each rule and of the outcome: the same words as text
  * and in JSON.
  *
- * Reads next: requests.h.
+ * Reads next: conns.h.
  */
 #ifndef DAEMON_EXPLAIN_WORDS_H
 #define DAEMON_EXPLAIN_WORDS_H

@@ -14,6 +14,7 @@
 #include "base/parse.h"
 #include "core/port.h"
 #include "core/stats.h"
+#include "daemon/conns.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
 #include "daemon/explain.h"
@@ -24,8 +25,8 @@
 
 #define REQUESTS_LIST \
 	"stats [text|json|prometheus|openmetrics], health [live], limits, " \
-	"events [json] [CURSOR], explain [json] ADDRESS, drain [off], reload, version, " \
-	"help"
+	"events [json] [CURSOR], explain [json] ADDRESS, conns [NETWORK], drain [off], " \
+	"reload, version, help"
 
 /* The longest request has three words; a fourth makes it an unknown one. */
 #define REQUESTS_WORDS 4
@@ -283,6 +284,12 @@ static void answer_explain_json(struct daemon *d, const struct control_request *
 	explain_answer(d, true, operand, out);
 }
 
+static void answer_conns(struct daemon *d, const struct control_request *request,
+        const char *operand, FILE *out)
+{
+	conns_answer(d, operand, out, request->stream);
+}
+
 static void answer_drain(struct daemon *d, const struct control_request *request,
         const char *operand, FILE *out)
 {
@@ -337,6 +344,7 @@ static const struct request_row {
         {"events", NULL, 0, 1, answer_events},
         {"explain", "json", 1, 1, answer_explain_json},
         {"explain", NULL, 1, 1, answer_explain},
+        {"conns", NULL, 0, 1, answer_conns},
         {"drain", NULL, 0, 0, answer_drain},
         {"drain", "off", 0, 0, answer_drain_off},
         {"reload", NULL, 0, 0, answer_reload},

@@ -18,7 +18,7 @@ static int discard_ready(struct conn *conn, uint32_t events)
 	size_t bytes = 0;
 	int r = sock_discard(conn->watch.fd, DISCARD_BYTES, &bytes);
 	if (bytes > 0) {
-		counters_add(&conn->worker->counters, COUNTER_BYTES_IN, bytes);
+		conn_count_in(conn, bytes);
 		conn_touch(conn, true);
 	}
 	if (r == 0)

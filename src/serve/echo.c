@@ -29,7 +29,7 @@ static ssize_t send_some(struct conn *conn, const uint8_t *bytes, size_t len)
 	ssize_t n = send(conn->watch.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0)
 		return err_is_again(errno) ? 0 : -errno;
-	counters_add(&conn->worker->counters, COUNTER_BYTES_OUT, (uint64_t)n);
+	conn_count_out(conn, (uint64_t)n);
 	return n;
 }
 
@@ -86,7 +86,7 @@ static int echo_ready(struct conn *conn, uint32_t events)
 		if (n < 0)
 			return err_is_again(errno) ? 0
 			                           : SERVICE_CLOSE(conn_reason_of(errno));
-		counters_add(&w->counters, COUNTER_BYTES_IN, (uint64_t)n);
+		conn_count_in(conn, (uint64_t)n);
 		conn_touch(conn, true);
 
 		ssize_t sent = send_some(conn, w->scratch, (size_t)n);

@@ -26,7 +26,7 @@ static int tuple_open(struct conn *conn)
 	ssize_t n = send(conn->watch.fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0)
 		return SERVICE_CLOSE(conn_reason_of(errno));
-	counters_add(&conn->worker->counters, COUNTER_BYTES_OUT, (uint64_t)n);
+	conn_count_out(conn, (uint64_t)n);
 	return SERVICE_CLOSE(CLOSE_SERVICE);
 }
 

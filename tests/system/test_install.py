@@ -121,7 +121,7 @@ def complete(box, *words):
                 "portctl drain --", "portctl -s /etc/portd.c", "portd --", "portd -c /etc/portd.c"))
 def test_completion(box, line):
     wanted = {
-        "portctl ": "drain explain health limits reload stats",
+        "portctl ": "conns drain events explain health limits reload stats",
         "portctl he": "health",
         "portctl -": "--help --version -i -s",
         "portctl -i web stats --": "--json --openmetrics --output --prometheus",
