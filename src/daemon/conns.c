@@ -216,7 +216,9 @@ void conns_check(struct daemon *d)
 		        (now - l->asked > CONNS_PATIENCE_NS ||
 		                !walk_worker_turns(d->port, l->worker)))
 			listing_pass_by(l);
-		if (l->failed || l->worker == l->n_workers || walk_poll(l->walk))
+		l->waits = !l->failed && l->worker < l->n_workers && !walk_poll(l->walk);
+		/* Once: each time gives the client more time. */
+		if (!l->waits)
 			control_stream_ready(&l->stream);
 	}
 }
