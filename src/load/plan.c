@@ -1,0 +1,105 @@
+/*
+ * plan.c - see plan.h. Arithmetic only.
+ *
+ * Invariants: the shares add up to the plan's connections; no source has more than PLAN_PORTS
+ * connections over all processes.
+ *
+ * Reads next: crew.c.
+ */
+#include "load/plan.h"
+
+#include <errno.h>
+
+#include "base/own.h"
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t divide_up(uint64_t a, uint64_t b)
+{
+	return a / b + (a % b != 0);
+}
+
+uint64_t plan_part(uint64_t total, uint64_t parts, uint64_t index)
+{
+	return total / parts + (index < total % parts);
+}
+
+int plan_make(
+        const struct options *options, uint64_t fds, uint64_t cpus, struct plan *ret)
+{
+	const struct source_range *range = &options->sources;
+	struct plan plan = {.connections = options->connections, .fds = fds};
+
+	if (fds <= PLAN_FDS_KEPT)
+		return -EMFILE;
+	uint64_t table = fds - PLAN_FDS_KEPT;
+
+	if (plan.connections > range->limit * PLAN_PORTS) {
+		plan.connections = range->limit * PLAN_PORTS;
+		plan.short_of_sources = true;
+	}
+	if (plan.connections > PLAN_PROCESSES_MAX * table) {
+		plan.connections = PLAN_PROCESSES_MAX * table;
+		plan.short_of_processes = true;
+	}
+
+	/* Holding is mostly waiting: one process if its table has room. The others are as many
+	 * as can run. */
+	uint64_t wanted = options->processes;
+	if (wanted == 0)
+		wanted = options->command == COMMAND_HOLD ? 1 : cpus;
+	wanted = most(wanted, divide_up(plan.connections, table));
+	wanted = least(wanted, least(plan.connections, PLAN_PROCESSES_MAX));
+	if (options->count)
+		wanted = least(wanted, options->count);
+	plan.processes = most(1, wanted);
+
+	/* Without a number of sources: enough for each process's share, which is rounded up. */
+	uint64_t n = plan.processes;
+	uint64_t each = divide_up(divide_up(plan.connections, n), PLAN_PORTS);
+	plan.sources = range->count ? range->count : least(each * n, range->limit);
+	uint64_t s = plan.sources;
+	/* Equal shares must fit what each process has of the sources: as many processes to each
+	 * source, or a few more of them, so that what is left over by rounding matters less. */
+	if (n > s)
+		n = s * divide_up(n, s);
+	else
+		while (plan.connections > PLAN_PORTS * (s / n) * n)
+			n++;
+	plan.processes = n;
+	*ret = plan;
+	return 0;
+}
+
+void plan_share(const struct plan *plan, const struct options *options, uint64_t index,
+        struct plan_share *ret)
+{
+	uint64_t n = plan->processes, s = plan->sources;
+
+	*ret = (struct plan_share){.index = index,
+	        .processes = n,
+	        .connections = plan_part(plan->connections, n, index),
+	        .count =
+	                options->count ? plan_part(options->count, n, index) : UINT64_MAX,
+	        .sample = plan_part(options->sample, n, index)};
+	if (s >= n) {
+		ret->first = index;
+		ret->step = n;
+		ret->sources = plan_part(s, n, index);
+		ret->ports = PLAN_PORTS;
+	} else {
+		/* Several processes have the same source, and a part of its ports each. */
+		ret->first = index % s;
+		ret->step = 1;
+		ret->sources = 1;
+		ret->ports = plan_part(PLAN_PORTS, plan_part(n, s, index % s), index / s);
+	}
+}

@@ -1,0 +1,60 @@
+/*
+ * usage.c - see usage.h.
+ *
+ * Reads next: target.c.
+ */
+#include "load/usage.h"
+
+#include "config.h"
+
+const char usage_help[] =
+        "usage: portload hold|churn|flood|ramp [TARGET] [options]\n"
+        "\n"
+        "Makes, holds and counts TCP connections, to prove a tuning before users do.\n"
+        "TARGET is ADDRESS:PORT or NAME:PORT; default 127.0.0.1:7777.\n"
+        "\n"
+        "Commands:\n"
+        "  hold              open connections and keep them; how many stand, how were "
+        "the\n"
+        "                    others turned away\n"
+        "  churn             connect, send, receive, close; over and over\n"
+        "  flood             far more clients than the server has slots: who is served\n"
+        "                    keeps its slot, who is turned away comes again\n"
+        "  ramp              churn at a rising rate until the server does not keep up\n"
+        "\n"
+        "Options:\n"
+        "  --connections N   at once; hold 1000, churn 64 (with a rate: as many as it\n"
+        "                    starts in a second), flood and ramp 4000\n"
+        "  --rate N          new connections a second; 0: as fast as possible. ramp: of\n"
+        "                    the first step, 1000. Late ones count from when they were "
+        "due\n"
+        "  --duration TIME   churn and flood 10s; ramp 2s, of a step; hold: from when "
+        "all\n"
+        "                    stand, without it until interrupted\n"
+        "  --count N         churn, flood: no more than N connections in all\n"
+        "  --sources CIDR|COUNT\n"
+        "                    client addresses; default: as many of 127.0.0.0/8 as are\n"
+        "                    needed, 9,000 connections each\n"
+        "  --payload SIZE|TEXT\n"
+        "                    what a client says, and hears again from an echo: so many\n"
+        "                    bytes, or a text; 0: nothing. Default ping, of hold: 0\n"
+        "  --expect-message TEXT\n"
+        "                    an answer that begins so turns the client away\n"
+        "  --timeout TIME    for an answer, from the start; default 5s\n"
+        "  --settle TIME     hold: still open after that is standing; default 2s\n"
+        "  --sample N        hold: let N that stand say the payload, one by one\n"
+        "  --processes N     default: as many as descriptors and CPUs ask for\n"
+        "  --json            the report as JSON\n"
+        "  --i-own-this-host TARGET is not this machine's loopback, and it may be "
+        "loaded\n"
+        "  --help            print this and exit\n"
+        "  --version         print the version and exit\n"
+        "\n"
+        "Exit status: 0 done; 1 nothing could be measured; 64 wrong usage.\n"
+        "\n"
+        "Examples:\n"
+        "  portload churn --rate 5000 --duration 30s\n"
+        "  portload hold --connections 100000 --sample 1000\n"
+        "  portload flood --connections 5000 --expect-message busy --json\n";
+
+const char usage_version[] = "portload " PACKAGE_VERSION "\n";

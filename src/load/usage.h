@@ -1,0 +1,12 @@
+/*
+ * usage.h - what portload says about itself.
+ *
+ * Reads next: options.c.
+ */
+#ifndef LOAD_USAGE_H
+#define LOAD_USAGE_H
+
+extern const char usage_help[];
+extern const char usage_version[];
+
+#endif
