@@ -126,11 +126,14 @@ tap_empty "each text of the catalog has a head and a body, and names fields of i
 	done)"
 
 # What the programs themselves say that they take.
-for page in portd.8 portctl.1; do
-	program=$PORTD
-	[ $page = portd.8 ] || program=$PORTCTL
+for page in portd.8 portctl.1 portload.1; do
+	case $page in
+	portd.8) program=$PORTD ;;
+	portctl.1) program=$PORTCTL ;;
+	*) program=$PORTLOAD ;;
+	esac
 	# Both sides as -x and --xxx: mdoc writes a dash for Fl, and ours for the second.
-	options=$("$program" --help | grep -oE '(^|[ |[])--?[a-zA-Z][a-z]*' | tr -d ' |[' | sort -u)
+	options=$("$program" --help | grep -oE '(^|[ |[])--?[a-zA-Z][a-z-]*' | tr -d ' |[' | sort -u)
 	sed -n -e '/^\.\(Fl\|Op\|It\) /{s/^\.//; s/\\-/-/g; s/ |/ Fl/g; s/Fl \([^ ]*\)/-\1/gp}' "$man/$page" |
 		tr ' ' '\n' >"$dir/flags"
 	tap_empty "$page has every option of --help" "$([ -n "$options" ] || echo "no options seen"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# floors.sh - the floors of the house: base <- net <- core <- serve <- daemon, and ctl on base and
-# net. No include points up, core names no service, only the daemon logs and talks to systemd, and
+# floors.sh - the floors of the house: base <- net <- core <- serve <- daemon, and ctl and load on
+# base and net. No include points up, core names no service, only the daemon logs and talks to systemd, and
 # no file or function grows too long.
 set -u
 # shellcheck source=tests/tap.sh
@@ -30,7 +30,8 @@ tap_empty "core stands on net" "$(check_floor core 'base net core')"
 tap_empty "serve stands on core" "$(check_floor serve 'base net core serve')"
 tap_empty "daemon stands on all of them" "$(check_floor daemon 'base net core serve daemon')"
 tap_empty "ctl stands on base and net" "$(check_floor ctl 'base net ctl')"
-floors='base core ctl daemon net serve'
+tap_empty "load stands on base and net" "$(check_floor load 'base net load')"
+floors='base core ctl daemon load net serve'
 tap_empty "the floors are these: $floors" \
 	"$(find src -mindepth 1 -maxdepth 1 -printf '%f\n' | sort | tr '\n' ' ' |
 		grep -vxF "$floors ")"

@@ -7,7 +7,7 @@ cd "$top_srcdir" || exit 1
 
 command -v shellcheck >/dev/null || tap_skip_all "shellcheck is not installed"
 scripts="$(grep -rlE '^#!/(usr/)?bin/(env )?(ba)?sh' bootstrap tests) etc/bash-completion/portctl
-etc/bash-completion/portd"
+etc/bash-completion/portd etc/bash-completion/portload"
 # Not in the release tarball: it concerns the repository only.
 [ ! -e .ci/run ] || scripts="$scripts .ci/run"
 for script in $scripts tests/tap.sh; do

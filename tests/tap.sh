@@ -4,6 +4,7 @@
 : "${top_srcdir:=$(cd "$(dirname "$0")/.." && pwd)}"
 : "${PORTD:=./portd}"
 : "${PORTCTL:=./portctl}"
+: "${PORTLOAD:=./portload}"
 tap_count=0
 
 # A test named $1 that passes if $2, its complaints, is empty; else they are shown.

@@ -213,6 +213,16 @@ enum crew_event crew_wait(struct crew *crew, const struct crew_wait *wait)
 	}
 }
 
+/* Who died has left connections without an outcome. */
+static void count_lost(struct figures *sum)
+{
+	uint64_t decided = 0;
+
+	for (int i = 0; i < OUTCOME_COUNT; i++)
+		decided += figure_get(&sum->outcome[i]);
+	figure_set(&sum->undecided, figure_get(&sum->attempted) - decided);
+}
+
 void crew_sum_counters(const struct crew *crew, struct figures *ret)
 {
 	memset(ret, 0, sizeof(*ret));
@@ -231,6 +241,8 @@ void crew_sum_counters(const struct crew *crew, struct figures *ret)
 			figure_add(&ret->lost[k], figure_get(&f->lost[k]));
 		}
 	}
+	if (crew->lost)
+		count_lost(ret);
 }
 
 static uint64_t most(uint64_t a, uint64_t b)

@@ -210,17 +210,27 @@ static uint64_t expire_due(struct engine *e)
 	return CLOCK_INFINITY;
 }
 
-static void say_done(struct engine *e)
+/* What starting the connections has cost, once, when the last has started: waiting for answers, or
+ * for what stands to settle, is no work. */
+static void measure(struct engine *e)
 {
 	struct figures *f = &e->shared->figures;
-	uint64_t one = 1, cpu, waiting;
+	uint64_t cpu, waiting;
 
+	if (e->measured)
+		return;
+	e->measured = true;
 	read_cpu(&cpu, &waiting);
-	if (e->word == ORDER_RUN || e->word == ORDER_CUT) {
-		f->wall = clock_now() - e->order_began;
-		f->cpu = cpu - e->order_cpu;
-		f->waiting = waiting - e->order_waiting;
-	}
+	uint64_t now = clock_now();
+	f->wall = now > e->order_began ? now - e->order_began : 0;
+	f->cpu = cpu - e->order_cpu;
+	f->waiting = waiting - e->order_waiting;
+}
+
+static void say_done(struct engine *e)
+{
+	uint64_t one = 1;
+
 	e->done = true;
 	atomic_store_explicit(&e->shared->done, e->serial, memory_order_release);
 	(void)!write(e->news_fd, &one, sizeof(one));
@@ -306,12 +316,14 @@ static uint64_t look_for_end(struct engine *e)
 	if (e->word == ORDER_SAMPLE)
 		return go_on_sampling(e);
 	if (e->word == ORDER_CUT) {
+		measure(e);
 		if (must_settle)
 			settle_all(e);
 		give_up(e);
 	} else if (e->word == ORDER_RUN) {
 		if (!is_schedule_over(e, now))
 			return clock_add(figure_get(&e->order->until), OVERTIME);
+		measure(e);
 		if (e->first >= 0)
 			return CLOCK_INFINITY;
 		if (must_settle && now < e->last_connect + e->options->settle)
@@ -334,7 +346,8 @@ static void take_order(struct engine *e)
 	e->done = false;
 	if (e->word == ORDER_RUN) {
 		e->scheduled = 0;
-		e->order_began = clock_now();
+		e->measured = false;
+		e->order_began = figure_get(&e->order->start);
 		e->last_connect = e->order_began;
 		read_cpu(&e->order_cpu, &e->order_waiting);
 	} else if (e->word == ORDER_SAMPLE) {

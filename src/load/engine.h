@@ -61,6 +61,7 @@ struct engine {
 	uint32_t serial;  /* of the order at work */
 	uint32_t word;    /* enum order_word */
 	bool done;        /* said so */
+	bool measured;    /* what starting has cost */
 	uint64_t began;   /* ns of clock_now */
 	uint64_t pending; /* connects under way */
 	uint64_t waiting; /* without an outcome, pending ones included */
@@ -71,7 +72,8 @@ struct engine {
 	        blocked_at; /* when a connection that was due last had to wait, and why */
 	enum late blocked_by;
 	uint64_t last_connect; /* hold: the last that was decided */
-	uint64_t order_began, order_cpu, order_waiting;
+	uint64_t order_began, order_cpu,
+	        order_waiting; /* ns: CLOCK_MONOTONIC; used before */
 
 	int *sample; /* descriptors still to be asked; NULL before and after */
 	size_t sample_count;

@@ -42,6 +42,8 @@ int plan_make(
 		return -EMFILE;
 	uint64_t table = fds - PLAN_FDS_KEPT;
 
+	if (options->count)
+		plan.connections = least(plan.connections, options->count);
 	if (plan.connections > range->limit * PLAN_PORTS) {
 		plan.connections = range->limit * PLAN_PORTS;
 		plan.short_of_sources = true;
@@ -58,8 +60,6 @@ int plan_make(
 		wanted = options->command == COMMAND_HOLD ? 1 : cpus;
 	wanted = most(wanted, divide_up(plan.connections, table));
 	wanted = least(wanted, least(plan.connections, PLAN_PROCESSES_MAX));
-	if (options->count)
-		wanted = least(wanted, options->count);
 	plan.processes = most(1, wanted);
 
 	/* Without a number of sources: enough for each process's share, which is rounded up. */

@@ -11,22 +11,12 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "load/report.h"
 
 static double seconds(uint64_t ns)
 {
 	return (double)ns / (double)CLOCK_SEC;
-}
-
-static void put_text(FILE *out, const char *text)
-{
-	(void)putc('"', out);
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			(void)putc('\\', out);
-		(void)putc((unsigned char)*text < 0x20 ? ' ' : *text, out);
-	}
-	(void)putc('"', out);
 }
 
 static void put_hist(FILE *out, const char *name, const struct hist *h)
@@ -103,7 +93,7 @@ int report_json(const struct report *r, FILE *out)
 
 	(void)fprintf(out, "{\"command\":\"%s\",\"target\":",
 	        options_command_name(r->options->command));
-	put_text(out, addr_format(&r->options->target, target));
+	json_put_string(out, addr_format(&r->options->target, target));
 	(void)fprintf(out, ",\"connections\":%" PRIu64, r->options->connections);
 	if (stands)
 		(void)fprintf(out, ",\"standing\":%" PRIu64 ",\"opened_seconds\":%.6f",
@@ -131,7 +121,7 @@ int report_json(const struct report *r, FILE *out)
 	        seconds(f->waiting), seconds(f->lag_max));
 	(void)fputs(",\"limited_by\":", out);
 	if (r->limited_by[0])
-		put_text(out, r->limited_by);
+		json_put_string(out, r->limited_by);
 	else
 		(void)fputs("null", out);
 	put_ramp(out, r);

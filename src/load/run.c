@@ -50,8 +50,10 @@ enum crew_event run_round(
 	report->elapsed += now > start ? now - start : 0;
 	crew_sum(crew, report->figures);
 	uint64_t last = report->figures->last_start;
-	/* All of the time that was there for starting, if it was all needed. */
-	if (event == CREW_DONE && now > until)
+	/* A schedule that was kept has used all of its time, also behind its last start. */
+	bool whole = event == CREW_DONE && duration != CLOCK_INFINITY &&
+	             !report->options->count;
+	if (whole)
 		report->starting += duration;
 	else if (last > start)
 		report->starting += last - start;
@@ -104,6 +106,8 @@ int run_hold(struct crew *crew, struct report *report)
 	if (event == CREW_DONE && code == EXIT_DONE)
 		(void)crew_wait(crew,
 		        &(struct crew_wait){.for_input_end = true, .deadline = until});
+	/* Every process has then seen what epoll had for it. */
+	cut(crew);
 	crew_sum(crew, report->figures);
 	report->elapsed = clock_now() - began;
 	report->still_open = false;

@@ -100,16 +100,15 @@ static int parse_network(
 	/* The network's first address, by clearing what is behind its bits. */
 	for (uint64_t bit = bits; bit < width; bit++)
 		ret->base.bytes[bit / 8] &= (uint8_t) ~(0x80U >> bit % 8);
-	ret->count =
-	        width - bits > 20 ? OPTIONS_SOURCES_MAX : UINT64_C(1) << (width - bits);
-	if (ret->count > OPTIONS_SOURCES_MAX)
-		ret->count = OPTIONS_SOURCES_MAX;
-	if (width - bits >= 2 || (ret->base.family == AF_INET6 && bits < width)) {
+	uint64_t free_bits = width - bits;
+	ret->count = UINT64_C(1) << (free_bits < 32 ? free_bits : 32);
+	if (free_bits >= 2) {
 		/* Without the address of the network itself, and of its broadcast. */
 		target_source(&(struct source_range){.base = ret->base}, 1, &ret->base);
-		ret->count -=
-		        ret->count < OPTIONS_SOURCES_MAX && width - bits >= 2 ? 2 : 1;
+		ret->count -= 2;
 	}
+	if (ret->count > OPTIONS_SOURCES_MAX)
+		ret->count = OPTIONS_SOURCES_MAX;
 	ret->limit = ret->count;
 	return 0;
 }

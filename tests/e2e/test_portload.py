@@ -1,0 +1,409 @@
+"""portload against a real portd, and against servers that refuse, reset, hang up or never answer.
+
+Whatever happens, each attempt has one outcome, and what portload counts is what portd counts.
+"""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import tap
+from harness import BUILD, Portd
+from tap import TABLES, at_least, at_most, check, equal, for_each, note, slow
+
+PORTLOAD = os.path.abspath(os.environ.get("PORTLOAD", os.path.join(BUILD, "portload")))
+HISTOGRAM = ["count", "mean", "p50", "p90", "p99", "p999", "max"]
+
+
+class Load:
+    """One portload that runs; the objects that it prints, and its exit status."""
+
+    def __init__(self, *arguments, nofile=None):
+        command = ["prlimit", f"--nofile={nofile}:{nofile}"] if nofile else []
+        command += [PORTLOAD, *map(str, arguments)]
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def line(self):
+        text = self.process.stdout.readline()
+        check(text, "portload ended:", self.process.stderr.read() if not text else "")
+        return books(json.loads(text))
+
+    def finish(self, status=0):
+        out, err = self.process.communicate(timeout=slow(30))
+        equal(self.process.returncode, status, f"exit status ({err!r})")
+        equal(err, "", "standard error")
+        return books(json.loads(out)) if out.startswith("{") else out
+
+    def children(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+
+
+def books(report):
+    """Every attempt has its outcome."""
+    equal(sum(report["outcomes"].values()) + report["undecided"], report["attempted"],
+          f"outcomes and undecided of {report}")
+    for name in ("connect_seconds", "first_byte_seconds", "shed_seconds"):
+        equal(list(report[name]), HISTOGRAM, name)
+        times = [report[name][key] for key in ("p50", "p90", "p99", "p999", "max")]
+        equal(times, sorted(times), f"percentiles of {name}")
+    return report
+
+
+def load(command, target, *arguments, status=0, nofile=None):
+    """Runs it to its end."""
+    words = ["--json"] if "--text" not in arguments else []
+    arguments = [a for a in arguments if a != "--text"]
+    with Load(command, target, *arguments, *words, nofile=nofile) as run:
+        return run.finish(status)
+
+
+def outcomes(report):
+    return {name: n for name, n in report["outcomes"].items() if n}
+
+
+def target(portd):
+    return f"{portd.host}:{portd.port}" if ":" not in portd.host else f"[{portd.host}]:{portd.port}"
+
+
+class Server:
+    """A small server on a port of its own: behave(socket) is called with each that it accepts."""
+
+    def __init__(self, behave=None, backlog=128):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.kept = []
+        self.behave = behave
+        if behave:
+            self.thread = threading.Thread(target=self.serve, daemon=True)
+            self.thread.start()
+
+    def serve(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+                self.kept.append(sock)
+                self.behave(sock)
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.listener.close()
+        for sock in self.kept:
+            sock.close()
+
+
+def reset(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def say(text, then=lambda sock: sock.close()):
+    def behave(sock):
+        sock.sendall(text)
+        sock.recv(100)
+        then(sock)
+    return behave
+
+
+@for_each(table=TABLES)
+def test_churn_counts_what_portd_counts(table):
+    with Portd(table=table) as portd:
+        report = load("churn", target(portd), "--count", 2000, "--connections", 50)
+        equal(outcomes(report), {"served": 2000}, "outcomes")
+        at_most(report["open_peak"], 50, "open at once")
+        equal(report["open_end"], 0, "open at the end")
+        equal(report["connect_seconds"]["count"], 2000, "connect times")
+        equal(report["first_byte_seconds"]["count"], 2000, "first bytes")
+        equal(report["command"], "churn", "command")
+        equal(report["knee"], None, "knee")
+        stats = portd.wait_until(lambda s: s["budget"]["connections"] == 0, 5, "all are closed")
+        equal(stats["accept"]["accepted"], 2000, "accepted")
+        equal(stats["traffic"]["bytes_in"], 8000, "four bytes each")
+
+
+def test_churn_of_a_service_that_speaks_and_closes():
+    with Portd({"service.type": "tuple"}) as portd:
+        for payload in ("0", "ping"):
+            report = load("churn", target(portd), "--count", 200, "--payload", payload)
+            equal(outcomes(report), {"served": 200}, f"outcomes with payload {payload}")
+        stats = portd.stats()
+        equal(stats["accept"]["accepted"], 400, "accepted")
+
+
+def test_churn_keeps_the_rate_that_is_asked_for():
+    with Portd() as portd:
+        report = load("churn", target(portd), "--rate", 400, "--duration", "1s")
+        equal(report["attempted"], 400, "attempted")
+        equal(outcomes(report), {"served": 400}, "outcomes")
+        at_least(report["seconds"], 0.99, "seconds")
+        equal(report["rate_asked"], 400, "rate_asked")
+
+
+def test_late_connections_count_from_when_they_were_due():
+    """A server that stands still: who could not start meanwhile has waited all the same."""
+    with Portd() as portd:
+        portd.pause()
+        with Load("churn", target(portd), "--rate", 100, "--connections", 1, "--duration", "1s",
+                  "--json") as run:
+            time.sleep(0.7)
+            portd.resume()
+            report = run.finish()
+        equal(outcomes(report), {"served": 100}, "outcomes")
+        # Those due in these 0.7 s waited 0.35 s in the mean, and are more than half of all.
+        at_least(report["first_byte_seconds"]["p50"], 0.1, "median from when it was due")
+        at_least(report["load"]["lag_max_seconds"], 0.4, "lag")
+        check("--connections" in (report["limited_by"] or ""), "limited_by:", report["limited_by"])
+
+
+def test_payloads_come_back_whole():
+    with Portd() as portd:
+        for payload, size in (("100K", 102400), (r"a\r\n\x00", 4), ("1", 1)):
+            before = portd.stats()["traffic"]["bytes_in"]
+            report = load("churn", target(portd), "--count", 20, "--payload", payload)
+            equal(outcomes(report), {"served": 20}, f"outcomes of {payload}")
+            portd.wait_until(lambda s: s["budget"]["connections"] == 0, 5, "all are closed")
+            equal(portd.stats()["traffic"]["bytes_in"] - before, 20 * size, f"bytes of {payload}")
+
+
+@for_each(table=TABLES, answer=("reset", "close", "message"))
+def test_flood_tells_how_it_was_turned_away(table, answer):
+    options = {"budget.max_connections": "20", "shed.queue_timeout": "100ms", "shed.answer": answer,
+               "shed.message": "busy, sorry"}
+    # A close over a payload that nobody has read is a reset.
+    kind = "message" if answer == "message" else "reset"
+    with Portd(options, table=table) as portd:
+        report = load("flood", target(portd), "--connections", 200, "--duration", "500ms",
+                      "--expect-message", "busy")
+        equal(report["outcomes"]["served"], 20, "served")
+        equal(set(outcomes(report)), {"served", kind}, "kinds of outcomes")
+        equal(report["standing"], 20, "stand until the end")
+        shed = report["outcomes"][kind]
+        at_least(shed, 360, "turned away")
+        equal(report["shed_seconds"]["count"], shed, "times to be shed")
+        at_least(report["shed_seconds"]["p50"], 0.09, "time to be shed")
+        stats = portd.wait_until(lambda s: s["budget"]["connections"] == 0, 5, "all are closed")
+        equal(stats["shed"]["full"], shed, "shed, as portd counts")
+
+
+@for_each(table=TABLES, answer=("reset", "close"))
+def test_hold_tells_who_stands_and_who_was_shed(table, answer):
+    kind = {"reset": "reset", "close": "closed"}[answer]
+    options = {"budget.max_connections": "300", "shed.queue_timeout": "50ms", "shed.answer": answer}
+    with Portd(options, table=table) as portd:
+        with Load("hold", target(portd), "--connections", 400, "--settle", "400ms", "--sample", 100,
+                  "--json") as run:
+            first = run.line()
+            equal(first["standing"], 300, "standing")
+            equal(outcomes(first), {"served": 300, kind: 100}, "outcomes")
+            equal((first["sample"]["asked"], first["sample"]["echoed"]), (100, 100), "sample")
+            equal(first["sample"]["seconds"]["count"], 100, "times of the sample")
+            equal(portd.stats()["budget"]["connections"], 300, "open, says portd")
+            run.process.stdin.close()  # which ends it
+            run.process.stdin = None
+            last = run.finish()
+            equal(outcomes(last), {"served": 300, kind: 100}, "outcomes at the end")
+        stats = portd.wait_until(lambda s: s["budget"]["connections"] == 0, 5, "all are closed")
+        equal(stats["closed"]["reset"], 300, "closed with a reset")
+
+
+def test_hold_notices_what_it_loses():
+    with Portd({"timeouts.idle": "1s"}) as portd:
+        report = None
+        with Load("hold", target(portd), "--connections", 30, "--settle", "100ms", "--json") as run:
+            equal(run.line()["standing"], 30, "standing at first")
+            portd.wait_until(lambda s: s["closed"]["idle"] == 30, 10, "portd has closed them")
+            run.process.send_signal(signal.SIGTERM)
+            report = run.finish()
+        equal(report["standing"], 0, "standing at the end")
+        equal({k: n for k, n in report["lost"].items() if n}, {"closed": 30}, "lost")
+        equal(outcomes(report), {"served": 30}, "outcomes")
+
+
+def test_hold_past_one_table_of_descriptors():
+    """Processes and addresses are as many as are needed, and the limit it starts with is soft."""
+    with Portd({"workers.fd_table": "private"}) as portd:
+        with Load("hold", target(portd), "--connections", 1500, "--payload", "hi", "--duration",
+                  "1ms", "--json", nofile=512) as run:
+            report = run.line()
+            equal(report["standing"], 1500, "standing")
+            equal(report["load"]["processes"], 4, "processes")
+            equal(run.finish()["attempted"], 1500, "attempted")
+
+
+def test_sources_are_those_asked_for():
+    with Portd({"source.max_connections": "5"}) as portd:
+        for sources, number in (("4", 4), ("127.77.0.0/29", 6), ("127.78.0.9", 1)):
+            with Load("hold", target(portd), "--connections", 100, "--sources", sources, "--settle",
+                      "200ms", "--processes", 2, "--json") as run:
+                equal(run.line()["standing"], 5 * number, f"standing from {sources}")
+                equal(portd.stats()["sources"]["open"], number, f"networks of {sources}")
+                run.process.send_signal(signal.SIGINT)
+                run.finish()
+            portd.wait_until(lambda s: s["budget"]["connections"] == 0, 5, "all are closed")
+
+
+def test_ramp_finds_the_knee():
+    with Portd({"budget.rate": "300", "budget.burst": "10"}) as portd:
+        report = load("ramp", target(portd), "--rate", 200, "--duration", "300ms")
+        steps = report["steps"]
+        note([(s["rate"], s["achieved"], s["not_served"]) for s in steps])
+        equal([s["rate"] for s in steps][:2], [200, 250], "rates")
+        equal([s["clean"] for s in steps], [True] * (len(steps) - 1) + [False], "clean steps")
+        equal(report["knee"], steps[-2], "knee")
+        at_most(report["knee"]["rate"], 390, "portd lets 300/s in, and a burst of 10")
+        equal(report["attempted"], sum(s["served"] + s["not_served"] for s in steps), "attempted")
+
+
+def test_refused():
+    with Server() as server:
+        address = server.address
+    report = load("churn", address, "--count", 100)
+    equal(outcomes(report), {"refused": 100}, "outcomes")
+
+
+def test_reset_and_closed():
+    for behave, kind in ((reset, "reset"), (lambda sock: sock.close(), "closed")):
+        with Server(behave) as server:
+            # A close with the payload unread is a reset: so nothing is said.
+            report = load("churn", server.address, "--count", 100, "--payload", "0")
+            equal(outcomes(report), {kind: 100}, "outcomes")
+            equal(report["shed_seconds"]["count"], 100, "times to be shed")
+
+
+def test_no_answer():
+    with Server(lambda sock: None) as server:
+        began = time.monotonic()
+        report = load("flood", server.address, "--count", 40, "--timeout", "300ms")
+        equal(outcomes(report), {"timed_out": 40}, "outcomes")
+        at_least(time.monotonic() - began, 0.3, "seconds")
+
+
+def test_a_full_backlog_is_not_stormed():
+    """Nobody accepts: what is under way stays within a window, and ends in time."""
+    with Server(backlog=1) as server:
+        with Load("flood", server.address, "--connections", 2000, "--count", 2000, "--timeout",
+                  "300ms", "--duration", "500ms", "--json") as run:
+            report = run.finish()
+        equal(set(outcomes(report)), {"timed_out"}, "kinds of outcomes")
+        at_most(report["open_peak"], 530, "open at once")
+
+
+def test_answers_and_messages():
+    cases = ((b"busy\r\n", ("--expect-message", "busy"), "message"),
+             (b"bus", ("--expect-message", "busy"), "message"),
+             (b"bust", ("--expect-message", "busy"), "served"),
+             (b"busy", (), "served"),
+             (b"pin", (), "closed"),
+             (b"ping", ("--expect-message", "pong"), "served"),
+             (b"pingpong", ("--expect-message", "pingp"), "message"))
+    for text, arguments, kind in cases:
+        with Server(say(text)) as server:
+            report = load("churn", server.address, "--count", 20, *arguments)
+            equal(outcomes(report), {kind: 20}, f"outcomes of {text} with {arguments}")
+
+
+def test_what_this_machine_lacks_is_told():
+    with Portd() as portd:
+        report = load("churn", target(portd), "--count", 10, "--sources", "192.0.2.9", status=1)
+        equal(outcomes(report), {"failed": 10}, "outcomes")
+        check("10 attempts failed with EADDRNOTAVAIL" in report["limited_by"], report["limited_by"])
+
+
+def test_one_ipv6_address_is_said_to_be_one():
+    with Portd({"listener.address": "[::1]:0"}) as portd:
+        report = load("churn", target(portd), "--count", 50)
+        equal(outcomes(report), {"served": 50}, "outcomes")
+        report = load("churn", target(portd), "--connections", 9001, "--duration", "200ms")
+        check("1 source address can carry 9000" in report["limited_by"], report["limited_by"])
+
+
+def test_interrupted_it_reports():
+    with Portd() as portd:
+        with Load("churn", target(portd), "--duration", "1h", "--json") as run:
+            portd.wait_until(lambda s: s["accept"]["accepted"] > 100, 10, "it has begun")
+            run.process.send_signal(signal.SIGINT)
+            report = run.finish()
+        at_least(report["outcomes"]["served"], 100, "served")
+        at_most(report["undecided"], 64, "undecided")
+
+
+def test_processes_do_not_outlive_their_parent():
+    with Portd() as portd:
+        with Load("hold", target(portd), "--connections", 100, "--settle", "0s", "--processes", 3,
+                  "--json") as run:
+            run.line()
+            equal(len(run.children()), 3, "processes")
+            run.process.kill()
+            portd.wait_until(lambda s: s["budget"]["connections"] == 0, 10, "all are closed")
+
+
+def test_a_process_that_dies_is_told():
+    with Portd() as portd:
+        with Load("hold", target(portd), "--connections", 100, "--settle", "0s", "--processes", 2,
+                  "--json") as run:
+            run.line()
+            os.kill(run.children()[0], signal.SIGKILL)
+            portd.wait_until(lambda s: s["budget"]["connections"] == 50, 10, "half are closed")
+            run.process.send_signal(signal.SIGINT)
+            report = run.finish(1)
+        check("1 of 2 processes died (signal 9)" in report["limited_by"], report["limited_by"])
+
+
+def test_the_report_for_people():
+    with Portd() as portd:
+        text = load("churn", target(portd), "--count", 1234, "--text")
+        check(f"churn 127.0.0.1:{portd.port}: 1,234 connections in " in text, text)
+        check("\n  served            1,234  " in text, text)
+        check("\n  first byte        1,234 " in text, text)
+
+
+def test_wrong_usage():
+    cases = (("no command",), ("unknown command 'x'", "x"), ("one argument", "churn", "a:1", "b"),
+             ("--rate x:", "churn", "--rate", "x"), ("--rate 0:", "ramp", "--rate", "0"),
+             ("--duration 10:", "churn", "--duration", "10"),
+             ("--connections 0:", "churn", "--connections", "0"),
+             ("--sources 0:", "churn", "--sources", "0"),
+             ("--sources ::1:", "churn", "--sources", "::1"),
+             ("--sources 2:", "churn", "[::1]:7", "--sources", "2"),
+             ("--payload 2M:", "churn", "--payload", "2M"),
+             (r"--payload \q:", "churn", "--payload", r"\q"),
+             ("--expect-message :", "churn", "--expect-message", ""),
+             ("--sample does not go with 'churn'", "churn", "--sample", "1"),
+             ("--count does not go with 'hold'", "hold", "--count", "1"),
+             ("no target", "churn", "127.0.0.1"), ("no target", "churn", "127.0.0.1:0"),
+             ("nosuch.invalid", "churn", "nosuch.invalid:80"),
+             ("--i-own-this-host", "churn", "192.0.2.1:80"),
+             ("--i-own-this-host", "hold", "[2001:db8::1]:80"))
+    for words, *arguments in cases:
+        run = subprocess.run([PORTLOAD, *arguments], text=True, capture_output=True,
+                             stdin=subprocess.DEVNULL, timeout=slow(30))
+        equal(run.returncode, 64, f"exit status of {arguments}")
+        equal(run.stdout, "", f"standard output of {arguments}")
+        check(words in run.stderr, f"{arguments}: {run.stderr!r} does not say {words!r}")
+
+
+if __name__ == "__main__":
+    tap.main()
