@@ -16,6 +16,7 @@
 #include "base/own.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
+#include "daemon/gate.h"
 #include "daemon/start.h"
 #include "daemon/status.h"
 #include "net/fdtable.h"
@@ -111,6 +112,8 @@ static int reload_try(struct daemon *d, struct report *report)
 	d->config = config;
 	d->budget = budget;
 	log_set_level(config.log_level);
+	/* Before the verdict: who takes the gate away finds it open. */
+	gate_check(d);
 	start_check_backlog(d, report->note_out);
 	return 0;
 }

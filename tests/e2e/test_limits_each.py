@@ -219,6 +219,17 @@ def test_drain_opens_the_gate():
         equal(portd.request("drain off").strip(), "full", "drain off")
 
 
+def test_a_reload_without_gate_opens_it():
+    options = {"budget.max_connections": "2", "shed.gate": "on", "shed.gate_after": "0s", **LONG}
+    with Portd(options) as portd:
+        crowd = portd.crowd()
+        portd.fill(crowd, 2)
+        portd.wait_until(lambda s: s["listener"]["gate"] == "closed", 3, "the gate closes", crowd)
+        portd.write_config({"shed.gate": "off"})
+        equal(portd.reload().strip(), "reloaded", "reload")
+        equal(portd.stats()["listener"]["gate"], "open", "the gate after the verdict")
+
+
 @for_each(table=TABLES)
 def test_lifetime(table):
     with Portd({"timeouts.lifetime": "300ms"}, table=table) as portd:
