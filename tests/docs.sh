@@ -184,6 +184,16 @@ tap_empty "portctl(1) has no metric that is not there" \
 tap_empty "OpenMetrics has the same metrics" "$(differences \
 	"$(grep -oE '^portd_[a-z_]+' "$dir/prometheus" | uniq)" \
 	"$(grep -oE '^portd_[a-z_]+' "$dir/openmetrics" | uniq)")"
+# The requests of the control socket: the first word of each row of the table that answers them, and
+# the second where there is one.
+requests=$(sed -n -e 's/^ *{"\([a-z]*\)", NULL,.*/\1/p' \
+	-e 's/^ *{"\([a-z]*\)", "\([a-z]*\)",.*/\1 \2/p' "$top_srcdir/src/daemon/requests.c")
+# shellcheck disable=SC2016
+tap_empty "portctl(1) has every request of the control socket" "$(
+	[ -n "$requests" ] || echo "no requests seen"
+	sed -n -e '/^\.Sh FILES/,/^\.Sh EXIT/s/^\.Ql \([a-z ]*[a-z]\).*/\1/p' "$man/portctl.1" >"$dir/told"
+	printf '%s\n' "$requests" | grep -vxF -f "$dir/told"
+)"
 if command -v python3 >/dev/null; then
 	# Groups whose members are words of a table are named as a whole.
 	paths=$(python3 -c '
