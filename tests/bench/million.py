@@ -167,8 +167,11 @@ class Bystanders:
 
 
 def open_portd():
-    return Portd({"workers.count": str(WORKERS), "timeouts.idle": "0s", "log.level": "warning",
-                  "listener.backlog": "65535"}, table="private")
+    """Keepalive is later than the end of it: on loopback all probes go through the queue of
+    net.core.netdev_max_backlog, which loses those of thousands of connections that were opened at the
+    same time; portd(8) has the figures."""
+    return Portd({"workers.count": str(WORKERS), "timeouts.idle": "0s", "timeouts.keepalive": "1h",
+                  "log.level": "warning", "listener.backlog": "65535"}, table="private")
 
 
 def look_at_all(portd, hold, people, ask, figures):
@@ -220,7 +223,7 @@ def look_at_all(portd, hold, people, ask, figures):
         figures[f"conns_limit_{limit}"] = {"seconds": took, "cpu_seconds": portd.cpu() - cpu, "echo": times}
         ask(f"portctl conns --limit {limit}", f"all {wanted:,} told", f"{rows - 2:,} rows in {took:.1f} s",
             listing.returncode == 0 and rows == rows_wanted and shown in last)
-        ask("  echo of bystanders meanwhile", "each <= 100 ms", in_words(times), times["max"] <= 100)
+        ask("  echo of bystanders meanwhile", "p99 <= 10 ms", in_words(times), times["p99"] <= 10)
     spread = [worker["connections"] for worker in stats["workers"]]
     figures["workers"] = {"least": min(spread), "most": max(spread)}
     ask("open, fullest to emptiest worker", "<= 1.1", f"{max(spread):,} to {min(spread):,}, "
@@ -228,6 +231,10 @@ def look_at_all(portd, hold, people, ask, figures):
 
 
 def close_all(portd, hold, people, ask):
+    before = portd.stats()
+    lost = {name: n for name, n in before["closed"].items() if n}
+    ask("closed while they were to stay open", "none", ", ".join(f"{name} {n:,}" for name, n in lost.items())
+        or "none", not lost)
     began = time.monotonic()
     hold.close()
     people.close()
