@@ -90,6 +90,11 @@ tap_empty "portctl(1) has every counter under both names" "$(differences \
 		/^\.Pq Cm portd_[a-z_]*_total$/ && path ~ /^(accept|traffic)\./ { print path, $3 }' \
 		"$man/portctl.1" | sort)")"
 
+tap_empty "portload(1) has every outcome, in the table's order" \
+	"$(differences "$(def_field ../load/outcomes.def 2)" "$(awk '
+		/^\.S[hs]/ { inside = $0 == ".Sh OUTCOMES" }
+		inside && /^\.It Cm / { print $3 }' "$man/portload.1")")"
+
 # The journal's records: "word level id fields" of each, in the table's order.
 common='PORTD_STATE PORTD_CONNECTIONS PORTD_CONNECTIONS_MAX'
 catalog=$top_srcdir/systemd/portd.catalog
@@ -217,5 +222,16 @@ walk("", json.load(open(sys.argv[1])))' "$dir/json" 2>&1)
 		"$(missing_words "$top_srcdir/README.md" "$paths")"
 else
 	tap_skip "the paths of the JSON" "python3 is not installed"
+fi
+if command -v python3 >/dev/null; then
+	# portload's object, of a churn that nobody answers: port 1 of an address that is nobody's.
+	"$PORTLOAD" churn 127.255.0.1:1 --count 1 --json >"$dir/load" 2>&1
+	sed -n -e '/^\.Sh JSON/,/^\.Sh EXIT/{s/^\.\(It \|Po \)\{0,1\}Cm //p;}' "$man/portload.1" >"$dir/members"
+	tap_empty "portload(1) has every member of its JSON" "$(missing_words "$dir/members" "$(python3 -c '
+import json, sys
+report = json.load(open(sys.argv[1]))
+print(*report, *report["load"], *report["connect_seconds"], sep="\n")' "$dir/load" 2>&1)")"
+else
+	tap_skip "portload(1) has every member of its JSON" "python3 is not installed"
 fi
 tap_done
