@@ -25,7 +25,7 @@
 #define SEGMENT_BYTES 512U
 
 static const bool is_turned_away[OUTCOME_COUNT] = {
-#define X(name, word, turned_away, text) [OUTCOME_##name] = turned_away,
+#define X(name, word, turned_away, text) [OUTCOME_##name] = (turned_away),
 #include "load/outcomes.def"
 #undef X
 };
@@ -274,8 +274,10 @@ static void take_bytes(struct engine *e, int fd, struct client *c, size_t n)
 /* The server has sent its end. A message that is cut short is one all the same. */
 static void ended(struct engine *e, int fd, const struct client *c)
 {
-	bool message = c->got > 0 && c->flags & CLIENT_MESSAGE;
-	finish(e, fd, message ? OUTCOME_MESSAGE : OUTCOME_CLOSED);
+	if (c->got > 0 && c->flags & CLIENT_MESSAGE)
+		finish(e, fd, OUTCOME_MESSAGE);
+	else
+		finish(e, fd, c->flags & CLIENT_RESET ? OUTCOME_RESET : OUTCOME_CLOSED);
 }
 
 /* Reads until there is no more, or until the connection is over. */
@@ -301,7 +303,8 @@ static void receive(struct engine *e, int fd, uint32_t events)
 	}
 }
 
-/* Sends what is left of the payload. A connection that is gone says so when it is read. */
+/* Sends what is left of the payload. What the server said before a reset is still there to be read,
+ * but send(2) has used the error up: recv(2) will end in 0, as after a FIN. */
 static void speak(struct engine *e, int fd, struct client *c)
 {
 	const struct options *o = e->options;
@@ -309,8 +312,11 @@ static void speak(struct engine *e, int fd, struct client *c)
 	while (c->sent < o->payload_len) {
 		ssize_t n = send(
 		        fd, o->payload + c->sent, o->payload_len - c->sent, MSG_NOSIGNAL);
-		if (n < 0)
+		if (n < 0) {
+			if (errno == ECONNRESET || errno == EPIPE)
+				c->flags |= CLIENT_RESET;
 			return;
+		}
 		c->sent += (uint32_t)n;
 	}
 }
@@ -342,8 +348,10 @@ static bool connect_ready(struct engine *e, int fd, struct client *c, uint32_t e
 		/* A server that says something and resets may be faster than this process: then
 		 * what it said is still there. */
 		uint8_t byte;
-		if (error == ECONNRESET && recv(fd, &byte, 1, MSG_PEEK) == 1)
+		if (error == ECONNRESET && recv(fd, &byte, 1, MSG_PEEK) == 1) {
+			c->flags |= CLIENT_RESET;
 			error = 0;
+		}
 		if (error != 0) {
 			finish_error(e, fd, error);
 			return false;

@@ -78,6 +78,7 @@ static int set_up(struct crew *crew)
 	(void)sigaddset(&set, SIGINT);
 	(void)sigaddset(&set, SIGTERM);
 	(void)sigaddset(&set, SIGCHLD);
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): a process has one thread. */
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
 	crew->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return crew->signal_fd < 0 ? -errno : 0;
@@ -175,22 +176,31 @@ static int timeout_ms(uint64_t until)
 	return (int)((until - now + CLOCK_MSEC - 1) / CLOCK_MSEC);
 }
 
+/* Has something come that is waited for? Returns false if not yet. */
+static bool is_over(
+        const struct crew *crew, const struct crew_wait *wait, enum crew_event *ret)
+{
+	if (crew->lost == crew->plan->processes)
+		*ret = CREW_LOST;
+	else if (wait->for_done && is_done(crew))
+		*ret = CREW_DONE;
+	else if (crew->interrupted && !wait->to_the_end)
+		*ret = CREW_INTERRUPTED;
+	else if (clock_now() >= wait->deadline)
+		*ret = CREW_DEADLINE;
+	else
+		return false;
+	return true;
+}
+
 enum crew_event crew_wait(struct crew *crew, const struct crew_wait *wait)
 {
 	bool watch_input = wait->for_input_end && input_can_end();
 	uint64_t next_tick = clock_now() + TICK, news;
+	enum crew_event event;
 
-	for (;;) {
-		if (crew->lost == crew->plan->processes)
-			return CREW_LOST;
-		if (wait->for_done && is_done(crew))
-			return CREW_DONE;
-		if (crew->interrupted && !wait->to_the_end)
-			return CREW_INTERRUPTED;
-
+	while (!is_over(crew, wait, &event)) {
 		uint64_t now = clock_now();
-		if (now >= wait->deadline)
-			return CREW_DEADLINE;
 		if (now >= next_tick) {
 			next_tick = now + TICK;
 			if (wait->tick)
@@ -211,6 +221,7 @@ enum crew_event crew_wait(struct crew *crew, const struct crew_wait *wait)
 		if (fds[2].revents & (POLLHUP | POLLRDHUP | POLLERR))
 			return CREW_INPUT_ENDED;
 	}
+	return event;
 }
 
 /* Who died has left connections without an outcome. */

@@ -261,7 +261,10 @@ static void give_up(struct engine *e)
 static void begin_sample(struct engine *e)
 {
 	size_t n = 0, wanted = e->share.sample;
+	uint64_t from = figure_get(&e->order->start), to = figure_get(&e->order->until);
 
+	if (e->share.index < from || e->share.index >= to)
+		return;
 	e->sample = calloc((size_t)e->fds, sizeof(*e->sample));
 	if (!e->sample)
 		return;

@@ -26,7 +26,9 @@ enum client_state {
 enum client_flag {
 	CLIENT_DECIDED = 1, /* its outcome is counted */
 	CLIENT_ECHO = 2,    /* what came is the payload so far */
-	CLIENT_MESSAGE = 4  /* what came is the expected message so far */
+	CLIENT_MESSAGE = 4, /* what came is the expected message so far */
+	CLIENT_RESET =
+	        8 /* a reset was met, and its error is used up: what looks like an end is one */
 };
 
 /* One connection: all that portload remembers of it. */

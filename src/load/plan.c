@@ -65,14 +65,15 @@ int plan_make(
 	/* Without a number of sources: enough for each process's share, which is rounded up. */
 	uint64_t n = plan.processes;
 	uint64_t each = divide_up(divide_up(plan.connections, n), PLAN_PORTS);
-	plan.sources = range->count ? range->count : least(each * n, range->limit);
+	plan.sources =
+	        most(1, range->count ? range->count : least(each * n, range->limit));
 	uint64_t s = plan.sources;
 	/* Equal shares must fit what each process has of the sources: as many processes to each
 	 * source, or a few more of them, so that what is left over by rounding matters less. */
 	if (n > s)
 		n = s * divide_up(n, s);
 	else
-		while (plan.connections > PLAN_PORTS * (s / n) * n)
+		while (n < s && plan.connections > PLAN_PORTS * (s / n) * n)
 			n++;
 	plan.processes = n;
 	*ret = plan;

@@ -69,7 +69,7 @@ static int run(const struct options *options, const struct plan *plan)
 
 	if (r < 0) {
 		(void)fprintf(stderr, "portload: %llu processes: %s\n",
-		        (unsigned long long)plan->processes, strerror(-r));
+		        (unsigned long long)plan->processes, strerrordesc_np(-r));
 		return EXIT_NOTHING;
 	}
 	*report = (struct report){

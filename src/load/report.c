@@ -15,13 +15,13 @@
 #define NUMBER_MAX 32
 
 static const char *const words[OUTCOME_COUNT] = {
-#define X(name, word, turned_away, text) [OUTCOME_##name] = word,
+#define X(name, word, turned_away, text) [OUTCOME_##name] = (word),
 #include "load/outcomes.def"
 #undef X
 };
 
 static const char *const texts[OUTCOME_COUNT] = {
-#define X(name, word, turned_away, text) [OUTCOME_##name] = text,
+#define X(name, word, turned_away, text) [OUTCOME_##name] = (text),
 #include "load/outcomes.def"
 #undef X
 };

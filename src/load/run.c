@@ -14,6 +14,8 @@
 #include "base/clock.h"
 #include "load/progress.h"
 
+/* Processes that sample at once. */
+#define SAMPLERS 2U
 /* For processes to see an order and begin together. */
 #define START_AFTER (20 * CLOCK_MSEC)
 /* For all to put an order into effect, beyond the time it takes by itself: they may be many. */
@@ -68,7 +70,8 @@ int run_report(const struct crew *crew, struct report *report)
 	int r = report->options->json ? report_json(report, stdout)
 	                              : report_text(report, stdout);
 	if (r < 0)
-		(void)fprintf(stderr, "portload: standard output: %s\n", strerror(-r));
+		(void)fprintf(
+		        stderr, "portload: standard output: %s\n", strerrordesc_np(-r));
 	uint64_t attempted = figure_get(&report->figures->attempted);
 	bool nothing = attempted == 0 ||
 	               figure_get(&report->figures->outcome[OUTCOME_FAILED]) == attempted;
@@ -81,12 +84,18 @@ int run_churn(struct crew *crew, struct report *report)
 	return run_report(crew, report);
 }
 
+/* A few processes at a time: all at once they would wait for each other's CPU, and measure that. */
 static void sample(struct crew *crew)
 {
-	crew_order(crew, ORDER_SAMPLE, 0, 0, 0);
-	if (crew_wait(crew, &(struct crew_wait){.for_done = true,
-	                            .deadline = CLOCK_INFINITY}) == CREW_INTERRUPTED)
-		cut(crew);
+	const struct crew_wait wait = {.for_done = true, .deadline = CLOCK_INFINITY};
+
+	for (uint64_t i = 0; i < crew->plan->processes; i += SAMPLERS) {
+		crew_order(crew, ORDER_SAMPLE, i, i + SAMPLERS, 0);
+		if (crew_wait(crew, &wait) != CREW_DONE) {
+			cut(crew);
+			return;
+		}
+	}
 }
 
 int run_hold(struct crew *crew, struct report *report)

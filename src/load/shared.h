@@ -31,7 +31,8 @@ enum order_word {
 	ORDER_RUN,
 	/* Start no more. What has no outcome yet is given up, as `undecided`. */
 	ORDER_CUT,
-	/* Let this process's part of --sample say something. Done when all have answered. */
+	/* Let the parts of --sample of processes number `start` to `until` - 1 say something. Done when
+	 * all of them have answered; the others are at once. */
 	ORDER_SAMPLE,
 	/* Close everything and exit. */
 	ORDER_QUIT

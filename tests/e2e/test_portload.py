@@ -293,6 +293,13 @@ def test_reset_and_closed():
             equal(report["shed_seconds"]["count"], 100, "times to be shed")
 
 
+def test_a_reset_that_the_payload_meets_is_one():
+    """send() may be told of it, and recv() then sees an end like any other."""
+    with Server(reset) as server:
+        report = load("churn", server.address, "--count", 3000)
+        equal(outcomes(report), {"reset": 3000}, "outcomes")
+
+
 def test_no_answer():
     with Server(lambda sock: None) as server:
         began = time.monotonic()
