@@ -60,10 +60,9 @@ int plan_make(
 		wanted = options->command == COMMAND_HOLD ? 1 : cpus;
 	wanted = most(wanted, divide_up(plan.connections, table));
 	wanted = least(wanted, least(plan.connections, PLAN_PROCESSES_MAX));
-	plan.processes = most(1, wanted);
 
 	/* Without a number of sources: enough for each process's share, which is rounded up. */
-	uint64_t n = plan.processes;
+	uint64_t n = wanted ? wanted : 1;
 	uint64_t each = divide_up(divide_up(plan.connections, n), PLAN_PORTS);
 	plan.sources =
 	        most(1, range->count ? range->count : least(each * n, range->limit));
@@ -73,6 +72,7 @@ int plan_make(
 	if (n > s)
 		n = s * divide_up(n, s);
 	else
+		/* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): n is 1 or more, and grows. */
 		while (n < s && plan.connections > PLAN_PORTS * (s / n) * n)
 			n++;
 	plan.processes = n;

@@ -13,7 +13,7 @@ import threading
 import time
 
 import tap
-from harness import BUILD, Portd
+from harness import BUILD, Portd, need
 from tap import TABLES, at_least, at_most, check, equal, for_each, note, slow
 
 PORTLOAD = os.path.abspath(os.environ.get("PORTLOAD", os.path.join(BUILD, "portload")))
@@ -23,8 +23,8 @@ HISTOGRAM = ["count", "mean", "p50", "p90", "p99", "p999", "max"]
 class Load:
     """One portload that runs; the objects that it prints, and its exit status."""
 
-    def __init__(self, *arguments, nofile=None):
-        command = ["prlimit", f"--nofile={nofile}:{nofile}"] if nofile else []
+    def __init__(self, *arguments, nofile=None, wrapper=()):
+        command = ["prlimit", f"--nofile={nofile}:{nofile}"] if nofile else list(wrapper)
         command += [PORTLOAD, *map(str, arguments)]
         self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -294,10 +294,15 @@ def test_reset_and_closed():
 
 
 def test_a_reset_that_the_payload_meets_is_one():
-    """send() may be told of it, and recv() then sees an end like any other."""
-    with Server(reset) as server:
-        report = load("churn", server.address, "--count", 3000)
-        equal(outcomes(report), {"reset": 3000}, "outcomes")
+    """send() is told of it, and recv() then sees an end like any other."""
+    need("strace")
+    # The reset comes after connect() and before send(), which is kept waiting for it.
+    late = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e",
+            "inject=sendto:delay_enter=60000")
+    with Server(lambda sock: (time.sleep(0.01), reset(sock))) as server:
+        with Load("churn", server.address, "--count", 10, "--connections", 1, "--json",
+                  wrapper=late) as run:
+            equal(outcomes(run.finish()), {"reset": 10}, "outcomes")
 
 
 def test_no_answer():
