@@ -1,152 +1,99 @@
-"""make bench: what portd costs beside bare loops of the same shape, in one run, rounds interleaved.
+"""make bench: portd beside its peers and beside bare loops of the same shape, in one run.
 
-Each server is pinned to the first CPU, the load to the second; CPU time is the whole process's, from
-/proc/PID/schedstat of its threads. Prints ratios with their spread; loopback only; ends what it starts.
+This file is the table of contents: what is measured, in which order. Each server has the first CPU, the
+load and this program the last; rounds go in turn; loopback only; what is started is ended by its pid.
 """
-import atexit
+
+import argparse
 import json
 import os
-import re
-import socket
-import statistics
-import subprocess
+import platform
+import signal
 import sys
-import tempfile
 import time
 
-BUILD = os.environ.get("top_builddir", ".")
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
-COUNT = int(os.environ.get("BENCH_COUNT", "20000"))
-WIDTH = int(os.environ.get("BENCH_WIDTH", "32"))
-CPUS = sorted(os.sched_getaffinity(0))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "e2e")]
+
+# pylint: disable=wrong-import-position
+import cost
+import latency
+import limit
+import plot
+import promises
+import report
+import verdict
+from servers import BUILD, CPUS, LOAD_CPU, BareEcho, Portd, PortdPrivate
+
+SHORT_KINDS = (Portd, PortdPrivate, BareEcho)
+SECTIONS = {
+    # name: (in full, in short), each called with the number of rounds
+    "serve": (lambda n: cost.serve(4 * n, 1500), lambda n: cost.serve(n, 500, SHORT_KINDS)),
+    "shed": (lambda n: cost.shed(4 * n, 1500), lambda n: cost.shed(n, 500)),
+    "idle": (lambda n: cost.idle(9000), lambda n: cost.idle(500, SHORT_KINDS)),
+    "latency": (lambda n: latency.measure(min(n, 3), 0.5),
+                lambda n: latency.measure(n, 0.2, SHORT_KINDS, (250, 500, 1000))),
+    "limit": (lambda n: limit.measure(min(n, 2)), lambda n: limit.measure(1, SHORT_KINDS, 1.5)),
+    "noise": (lambda n: promises.disturbance(2), lambda n: promises.disturbance(0.2)),
+    "goodput": (lambda n: promises.goodput(min(n, 5), 0.7), lambda n: promises.goodput(1, 0.2)),
+    "waiting": (lambda n: promises.waiting(1, 3), lambda n: promises.waiting(1, 0.3, (400, 300))),
+    "shed_delay": (lambda n: promises.shed_delay(min(n, 3), 400), lambda n: promises.shed_delay(1, 40)),
+    "handover": (lambda n: promises.handover(min(n, 5), 100), lambda n: promises.handover(1, 20)),
+    "stats": (lambda n: promises.stats_full(min(n, 5), 9000), lambda n: promises.stats_full(1, 200)),
+    "balance": (lambda n: promises.balance(min(n, 3), 4000), lambda n: promises.balance(1, 400)),
+}
 
 
-def program(name):
-    return os.path.join(BUILD, name)
+def arguments():
+    parser = argparse.ArgumentParser(description="portd beside its peers and bare loops")
+    parser.add_argument("--rounds", type=int, default=7, help="of each comparison (7); long ones have fewer")
+    parser.add_argument("--only", default="", help="sections, with commas: " + ",".join(SECTIONS))
+    parser.add_argument("--smoke", action="store_true",
+                        help="seconds only, portd and bare loops only: says whether the bench works")
+    parser.add_argument("--out", default=BUILD, help="where bench.json and bench.svg go (the build)")
+    found = parser.parse_args()
+    found.only = [word for word in found.only.replace(",", " ").split() if word] or list(SECTIONS)
+    unknown = set(found.only) - set(SECTIONS)
+    if unknown or found.rounds < 1:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}" if unknown else "--rounds is 1 or more")
+    return found
 
 
-def pinned(cpu, *command):
-    return ["taskset", "-c", str(cpu), *command]
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        model = next((row.split(":")[1].strip() for row in file if row.startswith("model name")), "?")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return {"cpus": len(CPUS), "model": model, "memory_gib": round(memory, 1), "kernel": platform.release()}
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_port(port):
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.01)
-    raise SystemExit(f"bench: nobody listens on port {port}")
-
-
-def take_slot(port):
-    """A connection that is served: the slot of the one before may still be on its way back."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        try:
-            client = socket.create_connection(("127.0.0.1", port), 1)
-            client.sendall(b"x")
-            if client.recv(1):
-                return client
-        except OSError:
-            time.sleep(0.01)
-    raise SystemExit("bench: no slot came free")
-
-
-def cpu_of(pid):
-    """Nanoseconds on a CPU, of all threads."""
-    total = 0
-    for tid in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{tid}/schedstat", encoding="ascii") as file:
-            total += int(file.read().split()[0])
-    return total
-
-
-class Server:
-    def __init__(self, name, command, port, control=None):
-        self.name, self.port, self.control = name, port, control
-        self.process = subprocess.Popen(pinned(CPUS[0], *command), stderr=subprocess.DEVNULL)
-        atexit.register(self.process.kill)  # also where the output is cut off
-        self.costs = []
-        wait_port(port)
-
-    def load(self, count):
-        before = cpu_of(self.process.pid)
-        out = subprocess.run(pinned(CPUS[-1], program("tests/bench/churn"), str(self.port), str(count),
-                                    str(WIDTH)), check=True, capture_output=True, text=True).stdout
-        served, away = map(int, re.findall(r"\d+", out))
-        self.costs.append((cpu_of(self.process.pid) - before) / count / 1000)
-        return served, away
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(10)
-
-
-def portd(directory, port, *settings):
-    control = os.path.join(directory, f"{port}.sock")
-    command = [program("portd"), "-c", "/dev/null", "-o", f"listener.address=127.0.0.1:{port}",
-               "-o", f"control.socket={control}"]
-    for setting in settings:
-        command += ["-o", setting]
-    return command, control
-
-
-def compare(title, servers, want_served):
-    for server in servers:
-        server.load(COUNT // 4)
-        server.costs.clear()
-    for _ in range(ROUNDS):
-        for server in servers:
-            served, away = server.load(COUNT)
-            if (served if want_served else away) < COUNT:
-                raise SystemExit(f"bench: {server.name} served {served} and turned {away} away")
-    bare = servers[-1]
-    print(f"{title}: {ROUNDS} rounds of {COUNT} connections, {WIDTH} at once")
-    for server in servers:
-        ratios = [a / b for a, b in zip(server.costs, bare.costs)]
-        print(f"  {server.name:34} {statistics.median(server.costs):7.2f} us a connection"
-              f"   {statistics.median(ratios):5.3f} x bare ({min(ratios):.3f} to {max(ratios):.3f})")
-    for server in servers:
-        server.end()
-    return {s.name: s.costs for s in servers}
+def in_words(host):
+    return f"{host['cpus']} CPUs ({host['model']}), {host['memory_gib']:g} GiB, Linux {host['kernel']}"
 
 
 def main():
-    if len(CPUS) < 2:
+    args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if len(CPUS) < 2 and not args.smoke:
         raise SystemExit("bench: needs two CPUs, one for the server and one for the load")
+    os.sched_setaffinity(0, {LOAD_CPU})
+    host, began = machine(), time.time()
+    report.say(in_words(host))
     results = {}
-    with tempfile.TemporaryDirectory() as directory:
-        servers = []
-        for table in ("shared", "private"):
-            port = free_port()
-            command, control = portd(directory, port, "workers.count=1", "service.type=echo",
-                                     f"workers.fd_table={table}")
-            servers.append(Server(f"portd echo, {table} table", command, port, control))
-        port = free_port()
-        servers.append(Server("bare echo loop", [program("tests/bench/bare_echo"), str(port)], port))
-        results["echo"] = compare("CPU to serve (connect, echo 4 bytes, close)", servers, True)
-
-        port = free_port()
-        command, control = portd(directory, port, "workers.count=1", "service.type=echo",
-                                 "budget.max_connections=1", "shed.queue_timeout=0s",
-                                 "shed.answer=reset")
-        server = Server("portd, full, queue_timeout 0s", command, port, control)
-        with take_slot(port):
-            port = free_port()
-            bare = Server("bare accept4, SO_LINGER, close",
-                          [program("tests/bench/bare_shed"), str(port)], port)
-            results["shed"] = compare("CPU to shed", [server, bare], False)
-    if len(sys.argv) > 1:
-        with open(sys.argv[1], "w", encoding="ascii") as file:
-            json.dump(results, file)
+    for name in args.only:
+        full, short = SECTIONS[name]
+        since = time.monotonic()
+        results[name] = (short if args.smoke else full)(args.rounds)
+        report.say(f"  ({name}: {time.monotonic() - since:.0f} s)")
+    promised = verdict.judge(results)
+    with open(os.path.join(args.out, "bench.json"), "w", encoding="utf-8") as file:
+        json.dump({"machine": host, "when": int(began), "seconds": round(time.time() - began, 1),
+                   "rounds": args.rounds, "smoke": args.smoke, "results": results,
+                   "promises": promised}, file, indent=1)
+    report.say(f"\nAll figures: {args.out}/bench.json")
+    if "latency" in results:
+        with open(os.path.join(args.out, "bench.svg"), "w", encoding="utf-8") as file:
+            file.write(plot.draw(results["latency"]["points"], "make bench: " + in_words(host)))
+        report.say(f"Latency and answers against offered load: {args.out}/bench.svg")
 
 
 if __name__ == "__main__":
