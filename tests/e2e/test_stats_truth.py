@@ -1,6 +1,7 @@
 """portctl stats is true while 15,000 clients come and go, and is quick; the workers share evenly."""
 
 import collections
+import random
 import time
 
 import tap
@@ -164,6 +165,26 @@ def test_workers_share_evenly(table, how):
         equal(sum(shares), 1000, "connections of all workers")
         # Where everything is slower a peer may come too late to take its share.
         at_most(shares[-1] / max(shares[0], 1), 1.1 if tap.SLOW <= 1 else 3, "fullest to emptiest")
+
+
+@for_each(table=TABLES, workers=("4", "16"))
+def test_workers_share_evenly_again(table, workers):
+    """2,000 stay, half of them leave at random, as many come again: the emptier workers get more of them."""
+    with Portd({"workers.count": workers}, table=table) as portd:
+        crowd = portd.crowd()
+        clients = crowd.connect_gently(2000, lambda n: b"x")
+        crowd.wait_served(clients, 20)
+        random.Random(f"leave {table} {workers}").shuffle(clients)
+        for client in clients[:1000]:
+            client.close()
+        portd.wait_until(lambda s: s["budget"]["connections"] == 1000, 10, "half have left", crowd)
+        left = sorted(w["connections"] for w in portd.stats()["workers"])
+        newcomers = crowd.connect_gently(1000, lambda n: b"x")
+        crowd.wait_served(newcomers, 20)
+        shares = sorted(w["connections"] for w in portd.assert_books()["workers"])
+        note(f"left {left}, then {shares}")
+        equal(sum(shares), 2000, "connections of all workers")
+        at_most(shares[-1] / max(shares[0], 1), 1.25 if tap.SLOW <= 1 else 3, "fullest to emptiest")
 
 
 if __name__ == "__main__":
