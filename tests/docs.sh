@@ -78,6 +78,9 @@ tap_empty "portd.conf(5) says how long a line may be" \
 		"$(sed -n -e 's/^.*a line may have at most \([0-9]*\) bytes\.$/\1/p' "$man/portd.conf.5")")"
 tap_empty "portctl(1) has every reason for closing" \
 	"$(differences "$(def_field closes.def 2)" "$(man_items portctl.1 'Reasons for closing')")"
+tap_empty "portd(8) has every probe, in the order of their header" \
+	"$(differences "$(sed -n -e 's/^#define PROBE_\([A-Z]*\)(.*/\1/p' "$core/probe.h" | tr '[:upper:]' '[:lower:]')" \
+		"$(man_items portd.8 Probes)")"
 tap_empty "portctl(1) has every event, in the table's order" \
 	"$(differences "$(def_field ../daemon/history.def 2)" "$(man_items portctl.1 'What happens')")"
 tap_empty "portctl(1) has every errno of accept4" \

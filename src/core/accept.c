@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "core/judge.h"
+#include "core/probe.h"
 #include "core/share.h"
 #include "core/shed.h"
 #include "core/worker.h"
@@ -196,6 +197,7 @@ int worker_accept_one(
 	else if (ask)
 		(void)addr_from_sockaddr((struct sockaddr *)&sa, len, ret_peer);
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	PROBE_ACCEPT(w->id, fd);
 	w->failures = 0;
 	w->last_pause = 0;
 	if (!through_kept)
@@ -250,6 +252,7 @@ void worker_admit(struct worker *w, int fd, uint64_t waited_ns, struct ticket *t
 	}
 	if (waited_ns != CLOCK_INFINITY)
 		counters_add_wait(&w->counters, waited_ns);
+	PROBE_ADMIT(w->id, fd, waited_ns);
 	if (conn_open(w, fd, ticket) < 0)
 		shed_late(w, fd, SHED_MEMORY, ticket);
 }

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/own.h"
 #include "core/judge.h"
+#include "core/probe.h"
 #include "core/shed.h"
 #include "core/worker.h"
 #include "net/sock.h"
@@ -268,6 +269,8 @@ void conn_close(struct conn *conn, enum close_reason reason)
 	struct worker *w = conn->worker;
 	assert(conn->state == CONN_OPEN);
 	counters_add_closed(&w->counters, reason);
+	PROBE_CLOSE(w->id, conn->watch.fd, counters_close_name(reason),
+	        w->now - conn->opened, conn->bytes_in, conn->bytes_out);
 	leave_open(conn, reason == CLOSE_SERVICE);
 }
 
@@ -276,6 +279,7 @@ static void shed_dead(struct conn *conn)
 	struct addr peer;
 	(void)addr_of_peer(conn->watch.fd, &peer);
 	shed_note(conn->worker, SHED_ABORTED, &peer);
+	PROBE_SHED(conn->worker->id, conn->watch.fd, counters_shed_name(SHED_ABORTED));
 	leave_open(conn, false);
 }
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "base/own.h"
+#include "core/probe.h"
 #include "core/worker.h"
 #include "net/sock.h"
 
@@ -44,6 +45,7 @@ void shed(struct worker *w, int fd, enum shed_reason reason, const struct addr *
 	if (peer->family == AF_UNSPEC && addr_of_peer(fd, &asked) == 0)
 		peer = &asked;
 	shed_note(w, reason, peer);
+	PROBE_SHED(w->id, fd, counters_shed_name(reason));
 	w->gave = true;
 	if (reason == SHED_ABORTED) {
 		(void)own_close(fd);

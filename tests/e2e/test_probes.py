@@ -1,0 +1,89 @@
+"""The probes: in the binary, and they fire with what portd(8) says, where bpftrace can look."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+
+import tap
+from clients import source
+from harness import PORTD, Portd, need
+from tap import Skip, check, equal, slow
+
+NAMES = ["accept", "admit", "close", "shed"]
+
+
+def built_with_probes():
+    with open(os.path.join(os.path.dirname(PORTD), "config.h"), encoding="utf-8") as file:
+        if "#define HAVE_SYS_SDT_H 1" not in file.read():
+            raise Skip("sys/sdt.h was not there when portd was built")
+
+
+def test_they_are_in_the_binary():
+    built_with_probes()
+    need("readelf")
+    notes = subprocess.run(["readelf", "-n", PORTD], text=True, capture_output=True, check=True).stdout
+    found = re.findall(r"Provider: portd\s+Name: (\w+)", notes)
+    equal(sorted(set(found)), NAMES, "probes")
+
+
+class Look:
+    """bpftrace at one probe of a running portd; lines() ends it and says what it printed."""
+
+    def __init__(self, portd, program):
+        need("bpftrace")
+        if os.geteuid() != 0 or os.environ.get("PORTD_SANITIZERS"):
+            raise Skip("bpftrace takes root, and a portd without sanitizers")
+        program = f'BEGIN {{ printf("begun\\n"); }} usdt:{PORTD}:portd:{program}'
+        self.process = subprocess.Popen(["bpftrace", "-p", str(portd.pid), "-e", program],
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                        stdin=subprocess.DEVNULL)
+        portd.helpers.append(self.process)
+        said = ""
+        while "begun" not in said:
+            check(select.select([self.process.stdout], [], [], slow(30))[0], "bpftrace does not begin")
+            line = self.process.stdout.readline()
+            if not line:
+                raise Skip(f"bpftrace cannot look here: {said.strip()[-200:]}")
+            said += line
+
+    def lines(self):
+        self.process.send_signal(signal.SIGINT)
+        out, _ = self.process.communicate(timeout=slow(20))
+        return sorted(re.findall(r"^@\[(.*)\]: (\d+)$", out, re.M))
+
+
+def test_each_fires_with_its_arguments():
+    built_with_probes()
+    options = {"budget.max_connections": "4", "shed.queue_timeout": "0s", "source.deny": "127.0.5.0/24"}
+    with Portd(options) as portd:
+        crowd = portd.crowd()
+
+        def turn_away():
+            crowd.wait_answered(crowd.connect(2, source=("127.0.5.1", 0)))
+
+        def serve():
+            clients = crowd.connect(3, send=b"hello", source=(source(1), 0))
+            crowd.wait_served(clients)
+            for client in clients:
+                client.shutdown()
+            crowd.wait_answered(clients)
+
+        look = Look(portd, "shed { @[str(arg2)] = count(); }")
+        turn_away()
+        equal(look.lines(), [("denied", "2")], "shed, by reason")
+        look = Look(portd, "close { @[str(arg2), arg4, arg5] = count(); }")
+        serve()
+        portd.wait_until(lambda s: s["budget"]["connections"] == 0, 5, "all are closed", crowd)
+        equal(look.lines(), [("client, 5, 5", "3")], "close, by reason and bytes")
+        workers = len(portd.stats()["workers"])
+        for probe in ("accept", "admit"):
+            look = Look(portd, f"{probe} /arg0 < {workers} && arg1 > 2/ {{ @[0] = count(); }}")
+            serve()
+            equal(look.lines(), [("0", "3")], probe)
+        portd.assert_books()
+
+
+if __name__ == "__main__":
+    tap.main()
