@@ -11,6 +11,8 @@
 
 #include "base/clock.h"
 
+/* The kernel tells ages in ms: of less there is nothing to be known. */
+#define BURST_LEAST CLOCK_MSEC
 #define WINDOW_BITS 32U
 #define WINDOW_MAX  UINT32_MAX
 
@@ -38,7 +40,7 @@ uint64_t burst_look(struct burst *b, uint64_t now)
 {
 	uint64_t looked = atomic_load_explicit(&b->looked, memory_order_relaxed);
 	atomic_store_explicit(&b->looked, now, memory_order_relaxed);
-	if (looked == 0 || now <= looked ||
+	if (looked == 0 || now < looked + BURST_LEAST ||
 	        now - looked <= atomic_load_explicit(&b->pause, memory_order_relaxed))
 		return 0;
 	return now - looked;

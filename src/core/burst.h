@@ -24,8 +24,8 @@ struct burst {
 /* n clients were accepted. */
 void burst_note_arrivals(struct burst *b, uint64_t n, uint64_t now);
 
-/* The queue is looked at now. Returns how long it was not, if that is longer than every pause so far
- * and so worth asking whether a client has waited; else 0. */
+/* The queue is looked at now. Returns how long it was not, if that is a millisecond at least and longer
+ * than every pause so far, and so worth asking whether a client has waited; else 0. */
 uint64_t burst_look(struct burst *b, uint64_t now);
 
 /* Nobody had looked for `gap`, what burst_look said, and the client at the head of the queue has waited

@@ -50,11 +50,13 @@ Test(burst, a_pause_is_what_the_client_has_waited_of_it)
 {
 	struct burst b = {0};
 	cr_assert_eq(burst_look(&b, START), 0, "nobody looked before");
-	uint64_t gap = burst_look(&b, START + CLOCK_SEC);
+	cr_assert_eq(burst_look(&b, START + CLOCK_MSEC - 1), 0, "ages are in ms");
+	uint64_t gap = burst_look(&b, START + CLOCK_MSEC - 1 + CLOCK_SEC);
 	cr_assert_eq(gap, CLOCK_SEC);
 	burst_note_pause(&b, gap, 3 * CLOCK_MSEC);
 	cr_assert_eq(b.pause, 3 * CLOCK_MSEC, "it came at the end of an idle second");
-	cr_assert_eq(burst_look(&b, START + CLOCK_SEC + 3 * CLOCK_MSEC), 0, "no record");
+	cr_assert_eq(
+	        burst_look(&b, START + CLOCK_SEC + 4 * CLOCK_MSEC - 1), 0, "no record");
 	gap = burst_look(&b, START + 2 * CLOCK_SEC);
 	burst_note_pause(&b, gap, 5 * CLOCK_SEC);
 	cr_assert_eq(b.pause, gap, "it waits longer than nobody looked");
