@@ -420,7 +420,7 @@ bool conn_evict(struct worker *w, uint64_t idle)
 		struct conn *conn = idlest(w);
 		if (!conn || w->now < clock_add(conn->active, idle))
 			return false;
-		if (idle == 0 || !is_unheard(conn)) {
+		if (!is_unheard(conn)) {
 			conn_close(conn, CLOSE_EVICTED);
 			return true;
 		}

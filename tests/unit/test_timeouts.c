@@ -155,6 +155,28 @@ Test(timeouts, of_two_the_shorter_decides_and_is_the_reason)
 	}
 }
 
+Test(timeouts, who_has_something_to_say_is_not_evicted)
+{
+	static const uint64_t idle[] = {0, MS(100)};
+	for (size_t i = 0; i < ARRAY_SIZE(idle); i++) {
+		struct rig rig;
+		int client[2];
+		rig_init(&rig, 1, 4);
+		open_two(&rig, client);
+		struct worker *w = rig_worker(&rig, 0);
+		rig.now += MS(100);
+		w->now = rig.now;
+		/* The elder one, whose byte nobody has read yet. */
+		cr_assert_eq(send(client[0], "x", 1, MSG_NOSIGNAL), 1);
+		cr_assert(conn_evict(w, idle[i]));
+		cr_assert_eq(closed(&rig, CLOSE_EVICTED), 1);
+		cr_assert_not(conn_evict(w, idle[i]));
+		cr_assert_eq(w->conns.open, 1);
+		cr_assert_neq(rig_await(client[1]), 0, "the younger one");
+		close_two(&rig, client);
+	}
+}
+
 Test(timeouts, none_is_none)
 {
 	struct rig rig;
