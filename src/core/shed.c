@@ -8,6 +8,7 @@
 
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/own.h"
 #include "core/probe.h"
 #include "core/worker.h"
@@ -28,7 +29,8 @@ static void answer_message(struct worker *w, int fd)
 void shed_note(struct worker *w, enum shed_reason reason, const struct addr *peer)
 {
 	counters_add_shed(&w->counters, reason);
-	record_add(&w->record, peer, reason, w->now);
+	/* Not w->now: people want to see who came first, at whatever worker. */
+	record_add(&w->record, peer, reason, clock_now());
 	if (reason == SHED_ABORTED)
 		return;
 	struct prefix net = prefix_mask(

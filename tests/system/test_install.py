@@ -15,6 +15,7 @@ FILES = {
     "/etc/portd": "drwxr-xr-x",
     "/etc/portd.conf": "-rw-r--r--",
     "/usr/bin/portctl": "-rwxr-xr-x",
+    "/usr/bin/portload": "-rwxr-xr-x",
     "/usr/sbin/portd": "-rwxr-xr-x",
     "/usr/lib/systemd/catalog/portd.catalog": "-rw-r--r--",
     "/usr/lib/systemd/system/portd.service": "-rw-r--r--",
@@ -23,7 +24,9 @@ FILES = {
     "/usr/lib/sysusers.d/portd.conf": "-rw-r--r--",
     "/usr/share/bash-completion/completions/portctl": "-rw-r--r--",
     "/usr/share/bash-completion/completions/portd": "-rw-r--r--",
+    "/usr/share/bash-completion/completions/portload": "-rw-r--r--",
     "/usr/share/man/man1/portctl.1": "-rw-r--r--",
+    "/usr/share/man/man1/portload.1": "-rw-r--r--",
     "/usr/share/man/man5/portd.conf.5": "-rw-r--r--",
     "/usr/share/man/man8/portd.8": "-rw-r--r--",
 }
