@@ -172,7 +172,7 @@ int worker_accept_one(
         struct worker *w, bool through_kept, int *ret_fd, struct addr *ret_peer)
 {
 	/* Another would take the number that somebody has to get back. */
-	if (!through_kept && fdtable_is_lent()) {
+	if (!through_kept && !fdtable_enter()) {
 		worker_set_short(w);
 		return WORKER_ACCEPT_SHORT;
 	}
@@ -188,6 +188,7 @@ int worker_accept_one(
 		fd = accept4(listen_fd, ask ? (struct sockaddr *)&sa : NULL,
 		        ask ? &len : NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		err = fd < 0 ? errno : 0;
+		fdtable_leave();
 	}
 	if (err != 0)
 		return judge_error(w, err);

@@ -365,19 +365,31 @@ static int control_on_pause_end(sd_event_source *source, uint64_t usec, void *ar
 	return 0;
 }
 
-static int control_accept(struct control *c)
+static int control_accept4(struct control *c)
 {
 	return accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 }
 
-/* accept4 on a descriptor of the reserve, but not on what a reload needs. As
- * control_accept. */
-static int control_accept_lent(struct control *c)
+static int control_accept(struct control *c)
+{
+	/* What a worker lends is not for this client: it has the reserve. */
+	if (!fdtable_enter()) {
+		errno = EMFILE;
+		return -1;
+	}
+	int fd = control_accept4(c), err = errno;
+	fdtable_leave();
+	errno = err;
+	return fd;
+}
+
+/* accept4 on a descriptor of the reserve, of which `keep` stay. As control_accept. */
+static int control_accept_lent(struct control *c, unsigned keep)
 {
 	fdtable_lock();
-	if (reserve_available(c->reserve) > RESERVE_RELOAD)
+	if (reserve_available(c->reserve) > keep)
 		(void)reserve_lend(c->reserve, 1);
-	int fd = control_accept(c);
+	int fd = control_accept4(c);
 	int err = errno;
 	fdtable_unlock();
 	errno = err;
@@ -390,11 +402,14 @@ static int control_accept_anyhow(struct control *c)
 	int fd = control_accept(c);
 
 	if (fd < 0 && err_is_no_fd(errno))
-		fd = control_accept_lent(c);
+		fd = control_accept_lent(c, RESERVE_RELOAD);
 	/* Those before have used the reserve up. client_free fills it with what it gives
 	 * back. */
 	if (fd < 0 && err_is_no_fd(errno) && control_make_room(c) == 0)
-		fd = control_accept_lent(c);
+		fd = control_accept_lent(c, RESERVE_RELOAD);
+	/* Part of it is lost. Rather a reload that may fail than nobody who can be asked. */
+	if (fd < 0 && err_is_no_fd(errno) && c->n_clients == 0)
+		fd = control_accept_lent(c, 0);
 	return fd;
 }
 

@@ -30,6 +30,8 @@ static struct {
 	bool taken;
 	bool overdue; /* somebody has waited in vain for who has it now */
 	_Atomic bool lent;
+	_Atomic unsigned inside; /* threads that have entered */
+	unsigned ignored;        /* so many of them have stalled; with the lock */
 	_Atomic unsigned wanted;
 } lend = {.mutex = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER};
 
@@ -91,15 +93,41 @@ void fdtable_unlock(void)
 	(void)pthread_cond_signal(&lend.released);
 }
 
+/* Either who enters sees that something is lent, or who lends sees that somebody is inside:
+ * all four are in one order (seq_cst). */
 void fdtable_lend(void)
 {
-	if (has_lock)
-		atomic_store(&lend.lent, true);
+	if (!has_lock)
+		return;
+	atomic_store(&lend.lent, true);
+	uint64_t until = 0;
+	unsigned n;
+	while ((n = atomic_load(&lend.inside)) > lend.ignored) {
+		uint64_t now = clock_now();
+		if (until == 0)
+			until = now + LOCK_WAIT;
+		if (now >= until)
+			break;
+		(void)sched_yield();
+	}
+	lend.ignored = n;
 }
 
-bool fdtable_is_lent(void)
+bool fdtable_enter(void)
 {
-	return !has_own_table && atomic_load_explicit(&lend.lent, memory_order_relaxed);
+	if (has_own_table)
+		return true;
+	atomic_fetch_add(&lend.inside, 1);
+	if (!atomic_load(&lend.lent))
+		return true;
+	atomic_fetch_sub(&lend.inside, 1);
+	return false;
+}
+
+void fdtable_leave(void)
+{
+	if (!has_own_table)
+		atomic_fetch_sub(&lend.inside, 1);
 }
 
 void fdtable_want(unsigned n)

@@ -22,8 +22,8 @@ int fdtable_make_private(int *keep, size_t n);
 /* Descriptors that are kept back are lent out by closing them for a moment. In a table of
  * several threads another could take the place in that moment: so whoever lends or looks
  * for one out of need does it under this lock. Ordinary accepts do not take it, but keep
- * off while something is lent; only one that is under way at that moment may still be
- * quicker.
+ * off while something is lent (fdtable_enter), and nothing is lent before those that are
+ * under way are over.
  *
  * Nobody waits for a thread that has stalled under it: after 5 ms fdtable_lock returns
  * without the lock, at once for all others who come meanwhile, and the caller goes on as
@@ -33,12 +33,16 @@ int fdtable_make_private(int *keep, size_t n);
 void fdtable_lock(void);
 void fdtable_unlock(void);
 
-/* Called under the lock: something of the caller's is closed now for something else that is
- * to take its place. Until fdtable_unlock the table counts as full for everybody else. Does
+/* Called under the lock, before something of the caller's is closed for something else that
+ * is to take its place. Until fdtable_unlock the table counts as full for everybody else.
+ * Waits for who has entered, at most 5 ms, and not again for those who stay longer. Does
  * nothing without the lock. */
 void fdtable_lend(void);
-/* Does another thread lend now? Never in a table of the caller's own. Any thread. */
-bool fdtable_is_lent(void);
+/* Before and after a call that takes a descriptor from who lends one. false: somebody does,
+ * and the table is as good as full; then there is nothing to leave. Always true in a table
+ * of the caller's own. Any thread; not to be nested. */
+bool fdtable_enter(void);
+void fdtable_leave(void);
 /* So many descriptors that are to be kept back for the main thread are missing (0: none):
  * they come before new connections, kept_probe says. */
 void fdtable_want(unsigned n);

@@ -138,18 +138,18 @@ def test_figures():
         crowd.run(0.2)
         crowd.ask(clients[::3], b"y" * 100)
         before = time.monotonic()
-        rows = {c["source_port"]: c for c in listed(portd)["connections"]}
+        rows = {(c["source"], c["source_port"]): c for c in listed(portd)["connections"]}
         after = time.monotonic()
-        seen = {c.sock.getsockname()[1]: c for c in clients}
-        equal(len(seen), len(clients), "ports of the clients are all different")
+        seen = {c.sock.getsockname(): c for c in clients}
+        equal(len(seen), len(clients), "the clients are all different")
         for port, client in seen.items():
             row = rows[port]
             equal((row["bytes_in"], row["bytes_out"]), (client.sent, client.received), "bytes")
             at_most(row["age_seconds"], after - client.began + 0.001, "age")
             at_least(row["age_seconds"], before - client.first - 0.001, "age")
             at_most(row["idle_seconds"], row["age_seconds"], "idle")
-        quiet = min(rows[c.sock.getsockname()[1]]["idle_seconds"] for c in clients[1::3])
-        loud = max(rows[c.sock.getsockname()[1]]["idle_seconds"] for c in clients[::3])
+        quiet = min(rows[c.sock.getsockname()]["idle_seconds"] for c in clients[1::3])
+        loud = max(rows[c.sock.getsockname()]["idle_seconds"] for c in clients[::3])
         at_least(quiet, loud + 0.1, "idle time of those that said nothing lately")
 
         address = lambda c: (socket.inet_aton(c["source"]), c["source_port"])

@@ -335,7 +335,7 @@ Test(kept, nobody_waits_for_ever_for_a_thread_that_has_stalled, .timeout = 10)
 }
 
 struct onlooker {
-	bool own_table, is_lent;
+	bool own_table, entered;
 	unsigned wanted;
 };
 
@@ -345,7 +345,9 @@ static void *look(void *arg)
 	int none = -1;
 	if (o->own_table)
 		(void)fdtable_make_private(&none, 0);
-	o->is_lent = fdtable_is_lent();
+	o->entered = fdtable_enter();
+	if (o->entered)
+		fdtable_leave();
 	o->wanted = fdtable_wanted();
 	/* Not having the lock, it cannot end what another has begun. */
 	fdtable_unlock();
@@ -364,20 +366,84 @@ static struct onlooker look_from_a_thread(bool own_table)
 Test(kept, others_in_the_table_see_what_is_lent_and_wanted)
 {
 	fdtable_lend();
-	cr_assert_not(fdtable_is_lent(), "without the lock");
+	cr_assert(look_from_a_thread(false).entered, "without the lock");
 	fdtable_want(3);
 	fdtable_lock();
-	cr_assert_not(look_from_a_thread(false).is_lent);
+	cr_assert(look_from_a_thread(false).entered);
 	fdtable_lend();
-	cr_assert(look_from_a_thread(false).is_lent);
-	cr_assert(look_from_a_thread(false).is_lent, "still");
+	cr_assert_not(look_from_a_thread(false).entered);
+	cr_assert_not(look_from_a_thread(false).entered, "still");
 	cr_assert_eq(look_from_a_thread(false).wanted, 3);
 	struct onlooker apart = look_from_a_thread(true);
-	cr_assert_not(apart.is_lent);
+	cr_assert(apart.entered);
 	cr_assert_eq(apart.wanted, 0);
 	fdtable_unlock();
-	cr_assert_not(look_from_a_thread(false).is_lent);
+	cr_assert(look_from_a_thread(false).entered);
 	fdtable_want(0);
+}
+
+static uint64_t time_to_lend(void)
+{
+	fdtable_lock();
+	uint64_t began = clock_now();
+	fdtable_lend();
+	uint64_t took = clock_now() - began;
+	fdtable_unlock();
+	return took;
+}
+
+Test(kept, nothing_is_lent_while_somebody_is_inside, .timeout = 10)
+{
+	/* This thread stands for another that has stalled between enter and leave. */
+	cr_assert(fdtable_enter());
+	cr_assert_geq(time_to_lend(), WAITS_AT_LEAST);
+	uint64_t took = 0;
+	for (int i = 0; i < 100; i++)
+		took += time_to_lend();
+	cr_assert_lt(took, 50 * WAITS_AT_LEAST, "known to have stalled");
+	fdtable_leave();
+	(void)time_to_lend();
+	/* The next one is waited for again. */
+	cr_assert(fdtable_enter());
+	cr_assert_geq(time_to_lend(), WAITS_AT_LEAST);
+	fdtable_leave();
+}
+
+static void *go_in_and_out(void *arg)
+{
+	_Atomic int *in = arg;
+	for (int i = 0; i < 20000; i++) {
+		if (!fdtable_enter())
+			continue;
+		(*in)++;
+		(*in)--;
+		fdtable_leave();
+	}
+	return NULL;
+}
+
+Test(kept, who_lends_is_alone)
+{
+	_Atomic int in = 0;
+	unsigned together = 0;
+	bool late = false;
+	pthread_t thread[2];
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(pthread_create(&thread[i], NULL, go_in_and_out, &in), 0);
+	for (int i = 0; i < 2000; i++) {
+		fdtable_lock();
+		uint64_t began = clock_now();
+		fdtable_lend();
+		late = late || clock_now() - began >= WAITS_AT_LEAST;
+		for (int k = 0; k < 20; k++)
+			together += in > 0;
+		fdtable_unlock();
+	}
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(pthread_join(thread[i], NULL), 0);
+	if (late)
+		cr_skip_test("the machine is too busy: one was not waited for");
+	cr_assert_eq(together, 0);
 }
 
 static int inside;
