@@ -362,6 +362,7 @@ def test_churn(table):
         crowd.wait_served(mixed, 10)
         stay, go = mixed[::2], mixed[1::2]
         wanted = own(stay)
+        staying = set(wanted)
         others, rounds, until = list(go), 0, time.monotonic() + 2
         while time.monotonic() < until:
             socks = [stream(portd) for _ in range(PLACES)]
@@ -386,8 +387,8 @@ def test_churn(table):
                 rows = [line.split()[:4] for line in text.decode().splitlines() if line.count(" ") == 8]
                 check(text.endswith(f"\nend {len(rows)}\n".encode()), text[-100:])
                 seen = sorted((a, int(b), c, int(d)) for a, b, c, d in rows)
-                equal(len(set(seen)), len(seen), "none twice")
-                equal(sorted(set(seen) & set(wanted)), wanted, "those that stay")
+                # Of the others, a new one may have the port of one that has gone meanwhile.
+                equal([row for row in seen if row in staying], wanted, "those that stay, each once")
             rounds += 1
         note(f"{rounds} rounds of {PLACES}")
         at_least(rounds, 2, "rounds")
