@@ -37,7 +37,8 @@ def compare(servers, rounds, count):
     """{name: [result of a round]}, in turn, after a part of it to warm up."""
     results = {server.name: [] for server in servers}
     for server in servers:
-        load.costed(server, max(100, count // server.slow // 4), WIDTH)
+        load.churn(server, max(100, count // server.slow // 4), WIDTH)
+        server.settle()
     for _ in range(rounds):
         for server in servers:
             results[server.name].append(load.costed(server, max(100, count // server.slow), WIDTH))

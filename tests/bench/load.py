@@ -52,4 +52,6 @@ def costed(server, connections, width=32):
     waited = server.kept_waiting() - waited
     server.settle()
     cpu = server.cpu() - cpu
+    if cpu <= 0:
+        raise LoadFailed(f"{server.name} has used no CPU for {done['attempted']} connections: {done['outcomes']}")
     return done | {"cpu_us": cpu / 1000 / done["attempted"], "waited": max(0, waited) / cpu}
