@@ -10,8 +10,7 @@
 
 #include "ctl/usage.h"
 
-#include <string.h>
-
+#include "base/near.h"
 #include "base/own.h"
 
 const char usage_help[] =
@@ -70,10 +69,7 @@ const char usage_help[] =
 
 const char usage_version[] = "portctl " PACKAGE_VERSION "\n";
 
-static const struct {
-	const char *word;
-	const char *suggestion;
-} words[] = {
+static const struct near_word words[] = {
         {"stats", "stats"},
         {"status", "stats"},
         {"statistics", "stats"},
@@ -95,56 +91,7 @@ static const struct {
         {"version", "--version"},
 };
 
-/* Longer words are near nothing. */
-#define WORD_MAX 16
-
-static unsigned least(unsigned a, unsigned b)
-{
-	return a < b ? a : b;
-}
-
-/* How many letters to insert, drop, change or swap with their neighbour to turn a into b;
- * both shorter than WORD_MAX (optimal string alignment). */
-static unsigned distance(const char *a, const char *b)
-{
-	size_t len_a = strlen(a), len_b = strlen(b);
-	unsigned d[WORD_MAX][WORD_MAX];
-
-	for (size_t i = 0; i <= len_a; i++)
-		d[i][0] = (unsigned)i;
-	for (size_t k = 0; k <= len_b; k++)
-		d[0][k] = (unsigned)k;
-	for (size_t i = 1; i <= len_a; i++)
-		for (size_t k = 1; k <= len_b; k++) {
-			unsigned cost = a[i - 1] != b[k - 1];
-
-			d[i][k] = least(least(d[i - 1][k], d[i][k - 1]) + 1,
-			        d[i - 1][k - 1] + cost);
-			if (i > 1 && k > 1 && a[i - 1] == b[k - 2] &&
-			        a[i - 2] == b[k - 1])
-				d[i][k] = least(d[i][k], d[i - 2][k - 2] + 1);
-		}
-	return d[len_a][len_b];
-}
-
 const char *usage_suggest(const char *word)
 {
-	size_t len = strlen(word);
-	const char *nearest = NULL;
-	/* Two mistakes, but never so many that nothing of the word is left. */
-	unsigned best = len < 4 ? 2 : 3;
-
-	if (len >= WORD_MAX)
-		return NULL;
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		unsigned d = distance(word, words[i].word);
-
-		if (len >= 2 && strncmp(word, words[i].word, len) == 0)
-			d = least(d, 1);
-		if (d < best) {
-			best = d;
-			nearest = words[i].suggestion;
-		}
-	}
-	return nearest;
+	return near_suggest(word, words, ARRAY_SIZE(words));
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/near.h"
 #include "base/own.h"
 #include "base/parse.h"
 #include "load/target.h"
@@ -105,6 +106,20 @@ static int usage_error(void)
 {
 	(void)fputs("Try 'portload --help'.\n", stderr);
 	return EXIT_USAGE;
+}
+
+static int unknown_command(const char *command)
+{
+	struct near_word known[ARRAY_SIZE(commands)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		known[i] = (struct near_word){commands[i].name, commands[i].name};
+	const char *near = near_suggest(command, known, ARRAY_SIZE(known));
+	(void)fprintf(stderr, "portload: unknown command '%s'", command);
+	if (near)
+		(void)fprintf(stderr, "; did you mean '%s'?", near);
+	(void)putc('\n', stderr);
+	return usage_error();
 }
 
 /* An option whose value is none. */
@@ -259,9 +274,8 @@ static int find_command(const struct words *words, enum command *ret)
 			return -1;
 		}
 	if (words->command)
-		(void)fprintf(stderr, "portload: unknown command '%s'\n", words->command);
-	else
-		(void)fputs("portload: no command\n", stderr);
+		return unknown_command(words->command);
+	(void)fputs("portload: no command\n", stderr);
 	return usage_error();
 }
 

@@ -5,6 +5,7 @@ Whatever happens, each attempt has one outcome, and what portload counts is what
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -394,8 +395,32 @@ def test_the_report_for_people():
         check("\n  first byte        1,234 " in text, text)
 
 
+def test_progress_on_a_terminal():
+    """A line a second on stderr while it runs, and none where nobody looks."""
+    with Portd() as portd:
+        leader, terminal = os.openpty()
+        run = subprocess.Popen([PORTLOAD, "churn", target(portd), "--rate", "200", "--duration", "2500ms"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, text=True)
+        os.close(terminal)
+        said = b""
+        try:
+            while chunk := os.read(leader, 4096):
+                said += chunk
+        except OSError:
+            pass  # the last of those who had it open has closed it
+        os.close(leader)
+        out, _ = run.communicate(timeout=slow(20))
+        equal(run.returncode, 0, "exit status")
+        lines = re.findall(r"churn (\d+) s: \d+ of \d+ open, [\d,]+/s, ([\d,]+) served, 0 not", said.decode())
+        at_least(len(lines), 2, f"lines of progress in {said!r}")
+        counts = [int(count.replace(",", "")) for _, count in lines]
+        check(counts == sorted(counts) and counts[-1] > 0, "they count upwards", counts)
+        check(out.startswith("churn "), "the report is not on standard output:", out[:200])
+
+
 def test_wrong_usage():
-    cases = (("no command",), ("unknown command 'x'", "x"), ("one argument", "churn", "a:1", "b"),
+    cases = (("no command",), ("unknown command 'x'\n", "x"),
+             ("unknown command 'chrun'; did you mean 'churn'?", "chrun"), ("one argument", "churn", "a:1", "b"),
              ("--rate x:", "churn", "--rate", "x"), ("--rate 0:", "ramp", "--rate", "0"),
              ("--duration 10:", "churn", "--duration", "10"),
              ("--connections 0:", "churn", "--connections", "0"),
@@ -408,7 +433,7 @@ def test_wrong_usage():
              ("--sample does not go with 'churn'", "churn", "--sample", "1"),
              ("--count does not go with 'hold'", "hold", "--count", "1"),
              ("no target", "churn", "127.0.0.1"), ("no target", "churn", "127.0.0.1:0"),
-             ("nosuch.invalid", "churn", "nosuch.invalid:80"),
+             ("a..b", "churn", "a..b:80"),  # no name, so that no resolver is asked
              ("--i-own-this-host", "churn", "192.0.2.1:80"),
              ("--i-own-this-host", "hold", "[2001:db8::1]:80"))
     for words, *arguments in cases:
