@@ -19,10 +19,12 @@
 #include "ctl/limits_machine.h"
 #include "net/addr.h"
 
-#define LIMITS_WORD_MAX   32
-#define LIMITS_TEXT_MAX   320
-#define LIMITS_ROWS_MAX   24U
-#define LIMITS_REASON_MAX 512
+#define LIMITS_WORD_MAX 32
+/* portd's file where -c names none. */
+#define LIMITS_CONFIG_DEFAULT "/etc/portd.conf"
+#define LIMITS_TEXT_MAX       320
+#define LIMITS_ROWS_MAX       24U
+#define LIMITS_REASON_MAX     512
 
 /* What a running portd says about itself, or what one with the defaults would. Numbers that are
  * not known are LIMITS_NONE. */

@@ -13,6 +13,22 @@
 
 #include "ctl/limits_rows.h"
 
+#define COMMAND_FILE_MAX 160
+
+/* The file that has to be named to start this portd anew; NULL: none, or one that a shell would not
+ * take as it is. Options beside -c are not known. */
+static const char *own_file(const struct limits_portd *p)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	                            "0123456789/._-+@:";
+	size_t len = strlen(p->config);
+
+	return p->running && strcmp(p->config, LIMITS_CONFIG_DEFAULT) != 0 &&
+	                       len <= COMMAND_FILE_MAX && strspn(p->config, plain) == len
+	               ? p->config
+	               : NULL;
+}
+
 /* RLIMIT_NOFILE for a portd that is started anew. */
 static void raise_nofile(
         const struct limits_chain *c, struct limits_row *row, uint64_t to)
@@ -23,8 +39,10 @@ static void raise_nofile(
 	if (to == LIMITS_NONE)
 		return;
 	if (!*unit) {
+		const char *file = own_file(&c->portd);
 		(void)snprintf(raise->command, sizeof(raise->command),
-		        "prlimit --nofile=%" PRIu64 " portd", to);
+		        "prlimit --nofile=%" PRIu64 " portd%s%.*s", to,
+		        file ? " -c " : "", COMMAND_FILE_MAX, file ? file : "");
 		return;
 	}
 	(void)snprintf(raise->line, sizeof(raise->line),

@@ -20,7 +20,6 @@
 #define DEFAULT_MEMORY_CONNECTION 8192
 #define DEFAULT_WORKERS_MAX       1024
 #define DEFAULT_NR_OPEN           1048576
-#define DEFAULT_CONFIG            "/etc/portd.conf"
 
 #define AT(field) offsetof(struct limits_portd, field)
 
@@ -95,7 +94,7 @@ static void forget_numbers(struct limits_portd *p)
 
 int limits_portd_parse(char *text, struct limits_portd *ret)
 {
-	struct limits_portd p = {.running = true, .config = DEFAULT_CONFIG};
+	struct limits_portd p = {.running = true, .config = LIMITS_CONFIG_DEFAULT};
 	char *rest = NULL;
 
 	forget_numbers(&p);
@@ -127,7 +126,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 void limits_portd_assume(const struct limits_machine *m, struct limits_portd *ret)
 {
-	struct limits_portd p = {.service = "tuple", .config = DEFAULT_CONFIG};
+	struct limits_portd p = {.service = "tuple", .config = LIMITS_CONFIG_DEFAULT};
 	uint64_t nr_open = m->nr_open.err ? DEFAULT_NR_OPEN : m->nr_open.n;
 
 	forget_numbers(&p);

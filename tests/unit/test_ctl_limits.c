@@ -161,6 +161,14 @@ Test(ctl_limits, what_binds, .init = start)
 	cr_expect_eq(row_of("nofile_soft")->allows, c->holds);
 	cr_expect_str_eq(
 	        row_of("nofile_hard")->raise.command, "prlimit --nofile=40000 portd");
+	(void)strcpy(c->portd.config, "/srv/web.conf");
+	expect_binds("nofile_hard");
+	cr_expect_str_eq(row_of("nofile_hard")->raise.command,
+	        "prlimit --nofile=40000 portd -c /srv/web.conf");
+	(void)strcpy(c->portd.config, "/srv/$(web).conf");
+	expect_binds("nofile_hard");
+	cr_expect_str_eq(
+	        row_of("nofile_hard")->raise.command, "prlimit --nofile=40000 portd");
 
 	c->portd.fds = c->portd.fds_configured = c->portd.table_limit = 1000;
 	c->portd.max_connections = row_of("fds")->allows;
