@@ -169,7 +169,10 @@ def test_late_connections_count_from_when_they_were_due():
         portd.pause()
         with Load("churn", target(portd), "--rate", 100, "--connections", 1, "--duration", "1s",
                   "--json") as run:
-            time.sleep(0.7)
+            began = time.monotonic()
+            while portd.ss()[0] == 0:
+                check(time.monotonic() - began < slow(10), "portload does not begin")
+            time.sleep(0.7)  # so long portd stands still
             portd.resume()
             report = run.finish()
         equal(outcomes(report), {"served": 100}, "outcomes")
