@@ -15,7 +15,8 @@
 #include "base/own.h"
 #include "core/worker.h"
 
-int walk_create(struct port *port, struct prefix_set *only, struct walk **ret)
+int walk_create(
+        struct port *port, struct prefix_set *only, uint64_t now, struct walk **ret)
 {
 	unsigned place = 0;
 	while (place < WALK_PLACES && (port->walks & (1U << place)))
@@ -26,6 +27,7 @@ int walk_create(struct port *port, struct prefix_set *only, struct walk **ret)
 	if (!walk)
 		return -ENOMEM;
 	walk->place = place;
+	walk->began = now;
 	walk->only = prefix_set_share(only);
 	port->walks |= 1U << place;
 	*ret = walk;
@@ -99,17 +101,22 @@ unsigned walk_workers(const struct port *port)
 	return port->n_workers;
 }
 
+static uint64_t until(const struct walk *walk, uint64_t then)
+{
+	return walk->began > then ? walk->began - then : 0;
+}
+
 /* Tells of one connection, if it is of those asked for. One that is dead at this moment, and has not
  * been closed yet, has no tuple any more. */
-static void tell_of(const struct worker *w, struct walk *walk, const struct conn *conn)
+static void tell_of(struct walk *walk, const struct conn *conn)
 {
 	struct walk_row *row = &walk->row[walk->n_rows];
 	if (tuple_from_socket(conn->watch.fd, &row->tuple) < 0)
 		return;
 	if (walk->only && !prefix_set_match(walk->only, &row->tuple.src))
 		return;
-	row->age = w->now - conn->opened;
-	row->idle = w->now - conn->active;
+	row->age = until(walk, conn->opened);
+	row->idle = until(walk, conn->active);
 	row->bytes_in = conn->bytes_in;
 	row->bytes_out = conn->bytes_out;
 	walk->n_rows++;
@@ -127,7 +134,7 @@ static void write_piece(struct worker *w, struct walk *walk)
 	        !walk->over && passed < WALK_PASS && walk->n_rows < WALK_ROWS; passed++) {
 		const struct conn *conn = &walk->chunk->conns[walk->next++];
 		if (conn->state == CONN_OPEN)
-			tell_of(w, walk, conn);
+			tell_of(walk, conn);
 		if (walk->next < CONN_CHUNK)
 			continue;
 		walk->over = walk->chunk->link.next == chunks;

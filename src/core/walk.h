@@ -37,7 +37,7 @@ struct conn_chunk;
 /* Places of connections passed in one turn, free ones and those of other clients included. */
 #define WALK_PASS 256U
 
-/* An open connection. Times in ns, as of the turn that told of it. */
+/* An open connection. Times in ns, up to when the walk began; 0: since then. */
 struct walk_row {
 	struct tuple tuple;
 	uint64_t age;
@@ -55,6 +55,7 @@ enum walk_state {
 struct walk {
 	_Atomic int state; /* enum walk_state */
 	unsigned place;
+	uint64_t began;          /* ns */
 	struct prefix_set *only; /* clients from there; NULL: all */
 	struct conn_chunk
 	        *chunk; /* the worker's, where it goes on; NULL: at its beginning */
@@ -64,9 +65,11 @@ struct walk {
 	struct walk_row row[WALK_ROWS];
 };
 
-/* For connections of clients from `only`, which is shared; NULL: of all. Returns 0, -EBUSY if
+/* For connections of clients from `only`, which is shared; NULL: of all. Their times count up to `now`,
+ * so that they can be compared, whenever which worker tells of them. Returns 0, -EBUSY if
  * WALK_PLACES are under way, or -ENOMEM. */
-int walk_create(struct port *port, struct prefix_set *only, struct walk **ret);
+int walk_create(
+        struct port *port, struct prefix_set *only, uint64_t now, struct walk **ret);
 /* Also while a worker has it. NULL is accepted. Always returns NULL. */
 struct walk *walk_destroy(struct port *port, struct walk *walk);
 

@@ -30,6 +30,7 @@ struct listing {
 	struct walk *walk;
 	unsigned n_workers;
 	unsigned worker; /* the one that is asked; n_workers: all were */
+	uint64_t began;  /* ns */
 	uint64_t asked;  /* when, ns */
 	uint64_t told;   /* connections */
 	bool waits;      /* for the worker, with nothing to send meanwhile */
@@ -124,13 +125,15 @@ static int listing_create(struct daemon *d, struct prefix_set *only, struct list
 
 	if (!l)
 		return -ENOMEM;
-	int r = walk_create(d->port, only, &l->walk);
+	uint64_t now = clock_now();
+	int r = walk_create(d->port, only, now, &l->walk);
 	if (r < 0) {
 		free(l);
 		return r;
 	}
 	l->stream = (struct control_stream){.next = listing_next, .end = listing_end};
 	l->d = d;
+	l->began = now;
 	l->only = prefix_set_share(only);
 	l->n_workers = n;
 	list_init(&l->link);
@@ -198,7 +201,7 @@ static void listing_pass_by(struct listing *l)
 	if (r < 0) {
 		/* It has stalled in the midst of writing, and keeps that piece. */
 		l->walk = walk_destroy(l->d->port, l->walk);
-		l->failed = walk_create(l->d->port, l->only, &l->walk) < 0;
+		l->failed = walk_create(l->d->port, l->only, l->began, &l->walk) < 0;
 	}
 	if (!l->failed)
 		listing_next_worker(l);

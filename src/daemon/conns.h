@@ -4,7 +4,7 @@
  * Lines of words with a blank between them:
  *   open N                      how many were open when it began
  *   SRC_ADDR SRC_PORT DST_ADDR DST_PORT WORKER AGE IDLE IN OUT
- *                               for each: times in us, traffic in bytes
+ *                               for each: times in us up to when it began, traffic in bytes
  *   missing WORKER              one that does not turn: not all of its connections were told of
  *   end N                       how many were; without this line the answer was cut
  *
