@@ -117,40 +117,6 @@ static void shed_held(struct worker *w, enum shed_reason reason)
 	judge_undo(w, &w->held.ticket);
 }
 
-/* Takes a slot for the worker that should have the next client: w itself, or the emptiest
- * one if w holds more than its share. Returns its id, or -1. */
-static int take_for_somebody(struct worker *w)
-{
-	struct port *port = w->port;
-	struct admit *admit = &port->admit;
-	/* In a shared table descriptors are short for all, or for none. */
-	if (!port->private_tables &&
-	        (admit_is_short(admit, w->id) || kept_refill(&w->kept) < 0)) {
-		worker_set_short(w);
-		return -1;
-	}
-	bool can_pass = atomic_load(&port->hold.pass) == HOLD_PASS_NONE;
-	for (unsigned tries = 0; tries < port->n_workers; tries++) {
-		struct worker *best = admit_can_take(admit, w->id) ? w : NULL;
-		uint32_t least = best ? atomic_load(&w->conns.open) : UINT32_MAX;
-		for (unsigned i = 0; can_pass && i < port->n_workers; i++) {
-			struct worker *peer = &port->workers[i];
-			uint32_t open = atomic_load(&peer->conns.open);
-			if (peer != w && !atomic_load(&peer->stalled) &&
-			        (!best || worker_share_limit(open) < least) &&
-			        admit_can_take(admit, i)) {
-				best = peer;
-				least = open;
-			}
-		}
-		if (!best)
-			return -1;
-		if (admit_take(admit, best->id) == 0)
-			return (int)best->id;
-	}
-	return -1;
-}
-
 /* Holds again what a receiver has not taken yet. */
 static bool take_back(struct worker *w)
 {
@@ -204,16 +170,6 @@ static enum step step_passing(struct worker *w)
 	return STEP_ON;
 }
 
-/* Slots are free, but nobody can take one because descriptors are missing. */
-static bool is_short_of_fds(const struct worker *w)
-{
-	const struct admit *admit = &w->port->admit;
-	bool is_short = false;
-	for (unsigned i = 0; i < w->port->n_workers && !is_short; i++)
-		is_short = admit_is_short(admit, i);
-	return is_short && admit_free(admit) > 0;
-}
-
 static bool queue_is_high(struct worker *w)
 {
 	struct listener_queue queue;
@@ -237,7 +193,7 @@ static uint64_t held_expiry(const struct worker *w)
 /* Tries to find the held client a slot. */
 static bool place_held(struct worker *w)
 {
-	int owner = take_for_somebody(w);
+	int owner = hold_room_take(w);
 	if (owner >= 0)
 		return give(w, (unsigned)owner);
 	if (!w->held.ticket.priority || !hold_room_take_priority(w))
@@ -255,7 +211,7 @@ static enum step step_held(struct worker *w)
 	if (place_held(w))
 		return STEP_ON;
 
-	bool fds = is_short_of_fds(w);
+	bool fds = hold_room_lacks_fds(w);
 	port_begin_spell(w, fds ? STATE_CAUSE_FDS : STATE_CAUSE_SLOTS);
 	uint64_t expiry = held_expiry(w), room_at;
 	bool expired = w->now >= expiry;
@@ -365,7 +321,7 @@ static enum step place(struct worker *w, int fd, int owner, const struct addr *p
 	if (owner < 0 && age >= w->config->queue_timeout &&
 	        !hold_room_is_possible(w, ticket.priority)) {
 		counters_add_wait(&w->counters, age);
-		shed(w, fd, is_short_of_fds(w) ? SHED_FDS : SHED_FULL, peer);
+		shed(w, fd, hold_room_lacks_fds(w) ? SHED_FDS : SHED_FULL, peer);
 		judge_undo(w, &ticket);
 		return STEP_ON;
 	}
@@ -383,10 +339,10 @@ static enum step step_empty(struct worker *w)
 			return STEP_WAIT;
 		return wait_until(w, CLOCK_INFINITY, WORKER_LISTEN_OFF);
 	}
-	int owner = take_for_somebody(w);
+	int owner = hold_room_take(w);
 	if (owner < 0) {
 		port_begin_spell(
-		        w, is_short_of_fds(w) ? STATE_CAUSE_FDS : STATE_CAUSE_SLOTS);
+		        w, hold_room_lacks_fds(w) ? STATE_CAUSE_FDS : STATE_CAUSE_SLOTS);
 		if (w->config->queue_timeout == CLOCK_INFINITY &&
 		        !hold_room_is_possible(w, true)) {
 			if (admit_is_short(&port->admit, w->id) && hand_over(w))
@@ -494,7 +450,7 @@ void hold_abandoned(struct worker *w)
 	else if (admit_take(&w->port->admit, w->id) == 0)
 		(void)give(w, w->id);
 	else if (w->now >= held_expiry(w))
-		shed_held(w, is_short_of_fds(w) ? SHED_FDS : SHED_FULL);
+		shed_held(w, hold_room_lacks_fds(w) ? SHED_FDS : SHED_FULL);
 	else
 		held->wake_at = held_expiry(w);
 }

@@ -16,6 +16,47 @@
 #include "base/clock.h"
 #include "core/worker.h"
 
+int hold_room_take(struct worker *w)
+{
+	struct port *port = w->port;
+	struct admit *admit = &port->admit;
+	/* In a shared table descriptors are short for all, or for none. */
+	if (!port->private_tables &&
+	        (admit_is_short(admit, w->id) || kept_refill(&w->kept) < 0)) {
+		worker_set_short(w);
+		return -1;
+	}
+	bool can_pass = atomic_load(&port->hold.pass) == HOLD_PASS_NONE;
+	for (unsigned tries = 0; tries < port->n_workers; tries++) {
+		struct worker *best = admit_can_take(admit, w->id) ? w : NULL;
+		uint32_t least = best ? atomic_load(&w->conns.open) : UINT32_MAX;
+		for (unsigned i = 0; can_pass && i < port->n_workers; i++) {
+			struct worker *peer = &port->workers[i];
+			uint32_t open = atomic_load(&peer->conns.open);
+			if (peer != w && !atomic_load(&peer->stalled) &&
+			        (!best || worker_share_limit(open) < least) &&
+			        admit_can_take(admit, i)) {
+				best = peer;
+				least = open;
+			}
+		}
+		if (!best)
+			return -1;
+		if (admit_take(admit, best->id) == 0)
+			return (int)best->id;
+	}
+	return -1;
+}
+
+bool hold_room_lacks_fds(const struct worker *w)
+{
+	const struct admit *admit = &w->port->admit;
+	bool is_short = false;
+	for (unsigned i = 0; i < w->port->n_workers && !is_short; i++)
+		is_short = admit_is_short(admit, i);
+	return is_short && admit_free(admit) > 0;
+}
+
 bool hold_room_is_possible(const struct worker *w, bool priority)
 {
 	const struct admit *admit = &w->port->admit;

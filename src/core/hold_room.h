@@ -1,6 +1,6 @@
 /*
- * hold_room.h - ways to make room for the held client, beside waiting: the slots for priority
- * sources, and the slot of the connection that has been idle longest.
+ * hold_room.h - room for the held client: the slots that are free, those for priority sources, and the
+ * slot of the connection that has been idle longest.
  *
  * Reads next: hold_pass.c.
  */
@@ -17,6 +17,13 @@ enum hold_room {
 	HOLD_ROOM_MADE,  /* a slot came free, here and now */
 	HOLD_ROOM_ASKED, /* a peer was asked for one, and tells; look again at *ret_when */
 };
+
+/* Takes a slot for the worker that should have the next client: w itself, or the emptiest one if w
+ * holds more than its share. Returns its id, or -1. Holder only. */
+int hold_room_take(struct worker *w);
+
+/* Slots are free, but nobody can take one because descriptors are missing. */
+bool hold_room_lacks_fds(const struct worker *w);
 
 /* Could there be room for a client, of a priority source or not, although no ordinary slot is free?
  * Then it is worth holding even if its time is up, and with queue_timeout = infinity too. */
