@@ -30,6 +30,8 @@
 /* Steps in one turn before open connections have theirs. */
 #define HOLD_BATCH    64
 #define HOLD_RETRY_NS (50 * CLOCK_MSEC)
+/* Who turns a slot in passing into a connection does not say so. */
+#define HOLD_LOOK_NS CLOCK_MSEC
 
 enum step {
 	STEP_ON,
@@ -210,6 +212,8 @@ static enum step step_held(struct worker *w)
 	}
 	if (place_held(w))
 		return STEP_ON;
+	if (hold_room_is_passing(w))
+		return wait_until(w, w->now + HOLD_LOOK_NS, WORKER_LISTEN_OFF);
 
 	bool fds = hold_room_lacks_fds(w);
 	port_begin_spell(w, fds ? STATE_CAUSE_FDS : STATE_CAUSE_SLOTS);
@@ -245,6 +249,7 @@ static bool leave_role_to(struct worker *w, int successor)
 {
 	int me = (int)w->id;
 	w->held.wake_at = CLOCK_INFINITY;
+	w->held.passing_since = 0;
 	return atomic_compare_exchange_strong(&w->port->hold.holder, &me, successor);
 }
 
@@ -314,12 +319,15 @@ static enum step place(struct worker *w, int fd, int owner, const struct addr *p
 		shed(w, fd, reason, peer);
 		return STEP_ON;
 	}
+	/* accept4 takes long enough for a slot to come free. */
+	if (owner < 0 && admit_free(&w->port->admit) > 0)
+		owner = hold_room_take(w);
 	if (owner == (int)w->id) {
 		worker_admit(w, kept_swap_low(&w->kept, fd), age, &ticket);
 		return STEP_ON;
 	}
 	if (owner < 0 && age >= w->config->queue_timeout &&
-	        !hold_room_is_possible(w, ticket.priority)) {
+	        !hold_room_is_possible(w, ticket.priority) && !hold_room_is_passing(w)) {
 		counters_add_wait(&w->counters, age);
 		shed(w, fd, hold_room_lacks_fds(w) ? SHED_FDS : SHED_FULL, peer);
 		judge_undo(w, &ticket);
@@ -341,6 +349,8 @@ static enum step step_empty(struct worker *w)
 	}
 	int owner = hold_room_take(w);
 	if (owner < 0) {
+		if (hold_room_is_passing(w))
+			return wait_until(w, w->now + HOLD_LOOK_NS, WORKER_LISTEN_OFF);
 		port_begin_spell(
 		        w, hold_room_lacks_fds(w) ? STATE_CAUSE_FDS : STATE_CAUSE_SLOTS);
 		if (w->config->queue_timeout == CLOCK_INFINITY &&

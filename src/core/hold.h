@@ -27,6 +27,8 @@ struct port;
 
 #define HOLD_NOBODY  (-1)
 #define HOLD_PASS_NS (UINT64_C(50) * 1000000)
+/* How long nobody is shed for a slot that is only in passing. */
+#define HOLD_PASSING_NS (UINT64_C(5) * 1000000)
 
 enum hold_pass {
 	HOLD_PASS_NONE,
@@ -56,12 +58,13 @@ struct held {
 	uint64_t age;        /* what it had waited by then, ns */
 	uint64_t pass_until; /* 0: none on its way; else when the holder takes it back */
 	struct ticket ticket;
-	uint64_t evict_until; /* how long a peer that was asked to evict has for it */
-	unsigned evict_from;  /* which one */
-	bool evict_tried;     /* for this client */
-	bool dead;            /* reset while held */
-	bool again;           /* step once more before the loop waits */
-	uint64_t wake_at;     /* when to step without being woken, ns */
+	uint64_t evict_until;   /* how long a peer that was asked to evict has for it */
+	unsigned evict_from;    /* which one */
+	bool evict_tried;       /* for this client */
+	uint64_t passing_since; /* a slot has been in passing, ns; 0: none is */
+	bool dead;              /* reset while held */
+	bool again;             /* step once more before the loop waits */
+	uint64_t wake_at;       /* when to step without being woken, ns */
 };
 
 /* private: makes the pair. Returns 0 or -errno. */

@@ -57,6 +57,21 @@ bool hold_room_lacks_fds(const struct worker *w)
 	return is_short && admit_free(admit) > 0;
 }
 
+bool hold_room_is_passing(struct worker *w)
+{
+	struct port *port = w->port;
+	/* Who is on the way to a receiver has a slot, and no connection yet. */
+	uint32_t passed = atomic_load(&port->hold.pass) != HOLD_PASS_NONE;
+	if (port_ordinary(port) + passed >= atomic_load(&port->admit.max) ||
+	        hold_room_lacks_fds(w)) {
+		w->held.passing_since = 0;
+		return false;
+	}
+	if (w->held.passing_since == 0)
+		w->held.passing_since = w->now;
+	return w->now - w->held.passing_since < HOLD_PASSING_NS;
+}
+
 bool hold_room_is_possible(const struct worker *w, bool priority)
 {
 	const struct admit *admit = &w->port->admit;

@@ -25,6 +25,11 @@ int hold_room_take(struct worker *w);
 /* Slots are free, but nobody can take one because descriptors are missing. */
 bool hold_room_lacks_fds(const struct worker *w);
 
+/* No slot is free, but fewer connections are open than there are slots: a worker took one to accept
+ * with, which it turns into a connection or gives back in a moment, and tells the holder then. True
+ * for at most HOLD_PASSING_NS at a time: who took it may stand still. Holder only. */
+bool hold_room_is_passing(struct worker *w);
+
 /* Could there be room for a client, of a priority source or not, although no ordinary slot is free?
  * Then it is worth holding even if its time is up, and with queue_timeout = infinity too. */
 bool hold_room_is_possible(const struct worker *w, bool priority);

@@ -275,8 +275,8 @@ class Crowd:
             raise Fail(f"{what}: not within {slow(seconds):.1f} s; clients: {self.tally()}")
 
     def wait_served(self, clients, seconds=5.0, what="all are served"):
-        """Waits until each of these has received something."""
-        self.wait(lambda: all(c.received for c in clients), seconds, what)
+        """Waits until each of these has received something, and not the message to who is shed."""
+        self.wait(lambda: all(c.outcome == "served" for c in clients), seconds, what)
 
     def wait_answered(self, clients, seconds=5.0, what="all are answered"):
         self.wait(lambda: all(c.answered for c in clients), seconds, what)

@@ -71,6 +71,30 @@ def test_freed_slot_in_any_table(workers, timeout):
 
 
 @for_each(table=TABLES)
+def test_slot_that_comes_free_during_accept(table):
+    """queue_timeout = 0s: who may not wait at all gets the slot that came free while the kernel
+    handed him over, in whichever worker."""
+    with full(table, budget__max_connections="4", shed__queue_timeout="0s",
+              workers__count="2") as portd:
+        crowd = portd.crowd()
+        served = portd.fill(crowd, 4)
+        while min(w["connections"] for w in portd.stats()["workers"]) == 0:
+            served.pop(0).close()  # who accepts next is chance; a slot for it is free
+            portd.wait_until(lambda s: s["budget"]["connections"] == 3, 2, "a slot", crowd)
+            served += portd.fill(crowd, 1)
+        trace = portd.strace("-e", "trace=accept4", "-e", "inject=accept4:delay_exit=300ms",
+                             tids=[tid for tid in portd.tids() if tid != portd.pid])
+        late = crowd.connect(1, send=b"x")
+        portd.wait_until(lambda s: s["listener"]["queue_depth"] == 0, 2, "it is being accepted")
+        for client in served:
+            client.close()
+        crowd.wait_answered(late, 2)
+        trace.stop()
+        equal(late[0].outcome, "served", "who came last")
+        equal(sum(portd.assert_books()["shed"].values()), 0, "shed")
+
+
+@for_each(table=TABLES)
 def test_spell_lasts_to_the_low_watermark(table):
     """20 slots, 50 %: full from the 20th to the 10th, and newcomers are served at once meanwhile."""
     with full(table, budget__max_connections="20", shed__low_watermark="50%") as portd:

@@ -106,6 +106,57 @@ Test(hold, without_a_time_to_wait_all_are_shed_at_once)
 	rig_close(&rig);
 }
 
+/* Worker 1 has a slot for a connection that it is about to accept, as in a batch whose last accept
+ * finds nothing; worker 0 sees no slot left, and a client who may not wait. */
+static int come_while_a_slot_is_in_passing(struct rig *rig, int *ret_served)
+{
+	rig_init(rig, 2, 2);
+	rig->config.queue_timeout = 0;
+	rig_open(rig, &quiet_service);
+	*ret_served = rig_serve(rig, 0);
+	cr_assert_eq(admit_take(&rig->port->admit, 1), 0);
+	int client = rig_connect(rig);
+	for (int i = 0; i < 3; i++)
+		rig_turn(rig, 0);
+	cr_assert_eq(hold_of(rig)->holder, 0);
+	cr_assert_eq(shed_for(rig, SHED_FULL), 0, "shed while a slot is in passing");
+	cr_assert_neq(state_read(&rig->port->state, rig->now, NULL), STATE_FULL);
+	return client;
+}
+
+Test(hold, a_slot_in_passing_that_comes_back_is_the_next_clients)
+{
+	struct rig rig;
+	int served, client = come_while_a_slot_is_in_passing(&rig, &served);
+	worker_give_slot(rig_worker(&rig, 1), false);
+	(void)rig_run(&rig, 0, 10);
+	cr_assert_eq(port_connections(rig.port), 2);
+	cr_assert_eq(rig_look(client), '-', "it is served, not shed");
+	cr_assert_eq(shed_for(&rig, SHED_FULL), 0);
+	(void)close(client);
+	(void)close(served);
+	rig_close(&rig);
+}
+
+Test(hold, a_slot_in_passing_is_not_waited_for_long)
+{
+	struct rig rig;
+	int served, client = come_while_a_slot_is_in_passing(&rig, &served);
+	(void)rig_run(&rig, MS(6), 20);
+	cr_assert_eq(shed_for(&rig, SHED_FULL), 1);
+	cr_assert_eq(rig_await(client), 'r');
+	/* Whose worker stands still takes its time once, not from every client. */
+	int next = rig_connect(&rig);
+	(void)rig_run(&rig, 0, 10);
+	cr_assert_eq(shed_for(&rig, SHED_FULL), 2);
+	cr_assert_eq(state_read(&rig.port->state, rig.now, NULL), STATE_FULL);
+	worker_give_slot(rig_worker(&rig, 1), false);
+	(void)close(next);
+	(void)close(client);
+	(void)close(served);
+	rig_close(&rig);
+}
+
 Test(hold, with_infinity_nobody_is_held_and_nobody_is_shed)
 {
 	struct rig rig;
