@@ -125,6 +125,9 @@ def run(number, name, call):
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # A shell's background jobs ignore it, and what they start inherits that: a client that is to end
+    # by it would not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tests = list(tests_of(sys.modules["__main__"]))
     if len(sys.argv) > 1:
         tests = [t for t in tests if any(word in t[0] for word in sys.argv[1:])]
