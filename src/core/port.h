@@ -68,7 +68,10 @@ int port_set_gate(struct port *port, bool closed);
 /* The spell of being full that is on. Returns true and fills *ret if one is. */
 bool port_spell(struct port *port, struct state_spell *ret);
 
-/* The pulse: pokes every worker's wake-up. A worker that has not answered the last poke
+/* A worker waits without a timer for what is further away than this: the pulse is to come first. */
+#define PORT_FAR_NS (UINT64_C(5) * 1000000000)
+
+/* The pulse: pokes every worker's wake-up; to be called well within every PORT_FAR_NS. A worker that has not answered the last poke
  * by the next call is stalled; a stalled worker that holds the head of the queue loses
  * that role. Returns the number of stalled workers; *ret_first is the id of the first of
  * them. */

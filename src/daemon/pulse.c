@@ -24,6 +24,8 @@
  * DAEMON_TICK_NS, and one of them before the poke, a stall is reported within 2 s. */
 #define PULSE_PATIENCE_NS (DAEMON_TICK_NS / 2)
 
+_Static_assert(2 * DAEMON_TICK_NS <= PORT_FAR_NS, "a pulse comes before what is near");
+
 uint64_t pulse_tick(const struct daemon *d)
 {
 	uint64_t quarter = d->notify.watchdog_usec / 4 * CLOCK_USEC;

@@ -231,6 +231,17 @@ def test_idle(table, service):
         portd.assert_rows("closed", {"idle": 40})
 
 
+def test_far_deadline():
+    """A worker sets no timer for what is seconds away: it is in time all the same."""
+    with Portd({"timeouts.idle": "6s", "timeouts.keepalive": "0s"}) as portd:
+        crowd = portd.crowd()
+        client, = crowd.connect(1, send=b"x")
+        crowd.wait(lambda: client.end, 8, "the idle client is closed")
+        at_least(client.ended - client.first, 5.99, "idle, not before")
+        at_most(client.ended - client.began, slow(6.1), "idle, in time")
+        portd.assert_rows("closed", {"idle": 1})
+
+
 def test_idle_changes_with_a_reload():
     """A shorter idle time counts for connections that are open already."""
     with Portd({"timeouts.idle": "10min"}) as portd:
