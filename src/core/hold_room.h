@@ -25,9 +25,10 @@ int hold_room_take(struct worker *w);
 /* Slots are free, but nobody can take one because descriptors are missing. */
 bool hold_room_lacks_fds(const struct worker *w);
 
-/* No slot is free, but fewer connections are open than there are slots: a worker took one to accept
- * with, which it turns into a connection or gives back in a moment, and tells the holder then. True
- * for at most HOLD_PASSING_NS at a time: who took it may stand still. Holder only. */
+/* No slot is to be had, but fewer connections are open than there are slots, and descriptors are not
+ * short: a worker took one to accept with. In a moment it gives it back, and tells the holder, or turns
+ * it into a connection, and does not. True for at most HOLD_PASSING_NS at a time: who took it may stand
+ * still. Holder only. */
 bool hold_room_is_passing(struct worker *w);
 
 /* Could there be room for a client, of a priority source or not, although no ordinary slot is free?

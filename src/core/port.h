@@ -71,10 +71,10 @@ bool port_spell(struct port *port, struct state_spell *ret);
 /* A worker waits without a timer for what is further away than this: the pulse is to come first. */
 #define PORT_FAR_NS (UINT64_C(5) * 1000000000)
 
-/* The pulse: pokes every worker's wake-up; to be called well within every PORT_FAR_NS. A worker that has not answered the last poke
- * by the next call is stalled; a stalled worker that holds the head of the queue loses
- * that role. Returns the number of stalled workers; *ret_first is the id of the first of
- * them. */
+/* The pulse: pokes every worker's wake-up; to be called well within every PORT_FAR_NS. A worker that
+ * has not answered the last poke by the next call is stalled; a stalled worker that holds the head of
+ * the queue loses that role. Returns the number of stalled workers; *ret_first is the id of the first
+ * of them. */
 unsigned port_pulse(struct port *port, unsigned *ret_first);
 /* How many workers have not answered the last poke so far. */
 unsigned port_unanswered(const struct port *port);

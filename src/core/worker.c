@@ -128,8 +128,8 @@ static void wake_ready(struct watch *watch, uint32_t events)
 	walk_serve(w);
 }
 
-/* A timeout makes each wait set a timer of the kernel and take it back, 2 % of a short connection's
- * cost. What is far needs none: the pulse comes before it, and then it is near. */
+/* A timeout makes each wait set a timer of the kernel and take it back, for nothing where the deadline
+ * is far: the pulse comes before it, and then it is near. */
 static int timeout_of(uint64_t deadline, uint64_t now)
 {
 	if (deadline <= now)

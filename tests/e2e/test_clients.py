@@ -232,13 +232,14 @@ def test_idle(table, service):
 
 
 def test_far_deadline():
-    """A worker sets no timer for what is seconds away: it is in time all the same."""
+    """A worker sets no timer for what is seconds away: it is in time all the same, and not only with
+    the next pulse, 6.3 s after the start."""
     with Portd({"timeouts.idle": "6s", "timeouts.keepalive": "0s"}) as portd:
         crowd = portd.crowd()
         client, = crowd.connect(1, send=b"x")
         crowd.wait(lambda: client.end, 8, "the idle client is closed")
         at_least(client.ended - client.first, 5.99, "idle, not before")
-        at_most(client.ended - client.began, slow(6.1), "idle, in time")
+        at_most(client.ended - client.began, slow(6.25), "idle, in time")
         portd.assert_rows("closed", {"idle": 1})
 
 
