@@ -126,9 +126,12 @@ def test_evict_idle_leaves_active_ones_alone(table):
             talkers.beat()
             crowd.run(0.01)
         stats = portd.assert_books()
+        # It goes on meanwhile: who was counted by then is told of it, who is told by then is counted.
+        counted = stats["closed"]["evicted"]
+        crowd.wait(lambda: sum(c.end is not None for c in flood) >= counted, 2, "they are told")
         ended = [c for c in flood if c.end]
+        portd.wait_until(lambda s: s["closed"]["evicted"] >= len(ended), 2, "they are counted")
         note(f"{len(ended)} evicted in {slow(SECONDS):.1f} s after", spread([c.ended - c.first for c in ended]))
-        equal(stats["closed"]["evicted"], len(ended), "evicted")
         at_least(len(ended), 20 * (SECONDS / 0.5 - 2), "evicted: the flood goes on")
         # What this process saw late, it saw late for some only.
         idle = sorted(c.ended - c.first for c in ended)
