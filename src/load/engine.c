@@ -123,16 +123,20 @@ static uint64_t due_of(const struct engine *e, uint64_t k)
 	return start + (uint64_t)(ns / rate);
 }
 
+/* How many an order may start, whenever they are due. */
+static uint64_t most_starts(const struct engine *e)
+{
+	if (e->options->command == COMMAND_HOLD && e->share.connections < e->share.count)
+		return e->share.connections;
+	return e->share.count;
+}
+
 /* Are all that this order starts started? */
 static bool is_schedule_over(const struct engine *e, uint64_t now)
 {
 	uint64_t until = figure_get(&e->order->until);
 
-	if (e->word != ORDER_RUN)
-		return true;
-	if (e->options->command == COMMAND_HOLD && e->scheduled >= e->share.connections)
-		return true;
-	if (e->scheduled >= e->share.count)
+	if (e->word != ORDER_RUN || e->scheduled >= most_starts(e))
 		return true;
 	/* What was due before the end may still start, unless portload is far behind. */
 	if (figure_get(&e->order->rate) != 0)
@@ -210,6 +214,33 @@ static uint64_t expire_due(struct engine *e)
 	return CLOCK_INFINITY;
 }
 
+/* Those that were due before the end and never began are late for good. */
+static void count_missed(struct engine *e, uint64_t now)
+{
+	struct figures *f = &e->shared->figures;
+	uint64_t rate = figure_get(&e->order->rate), start = figure_get(&e->order->start);
+	uint64_t until = figure_get(&e->order->until), end = now - LATE_AFTER;
+
+	if (e->word != ORDER_RUN || rate == 0)
+		return;
+	if (end > until)
+		end = until;
+	uint64_t due = due_of(e, e->scheduled);
+	if (e->scheduled >= most_starts(e) || due >= end)
+		return;
+	/* All workers' starts due before the end, and of those this worker's: every
+	 * processes-th from its index on. */
+	__extension__ unsigned __int128 all =
+	        ((unsigned __int128)(end - start) * rate + CLOCK_SEC - 1) / CLOCK_SEC;
+	uint64_t mine = (uint64_t)((all - e->share.index + e->share.processes - 1) /
+	                           e->share.processes);
+	if (mine > most_starts(e))
+		mine = most_starts(e);
+	if (now - due > f->lag_max)
+		f->lag_max = now - due;
+	f->late[e->blocked_at >= due ? e->blocked_by : LATE_SELF] += mine - e->scheduled;
+}
+
 /* What starting the connections has cost, once, when the last has started: waiting for answers, or
  * for what stands to settle, is no work. */
 static void measure(struct engine *e)
@@ -222,6 +253,7 @@ static void measure(struct engine *e)
 	e->measured = true;
 	read_cpu(&cpu, &waiting);
 	uint64_t now = clock_now();
+	count_missed(e, now);
 	f->wall = now > e->order_began ? now - e->order_began : 0;
 	f->cpu = cpu - e->order_cpu;
 	f->waiting = waiting - e->order_waiting;

@@ -97,14 +97,15 @@ static void add_errors(struct report *report)
 
 static void add_lateness(struct report *report)
 {
-	const struct figures *f = report->figures;
+	const struct figures *f = report->last; /* a ramp's earlier steps were clean */
 	uint64_t attempted = figure_get(&f->attempted);
 	const double lag = (double)f->lag_max / (double)CLOCK_SEC;
 
 	if (f->late[LATE_SELF] * 100 > attempted * LATE_PERCENT)
 		add(report,
 		        "portload fell behind its schedule: %" PRIu64
-		        " connections began more than 10 ms late, up to %.3f s",
+		        " connections began more than 10 ms late, up to %.3f s, or "
+		        "never",
 		        f->late[LATE_SELF], lag);
 	if (f->late[LATE_OPEN] * 100 > attempted * LATE_PERCENT)
 		add(report,
@@ -116,7 +117,7 @@ static void add_lateness(struct report *report)
 
 static void add_cpu(struct report *report)
 {
-	const struct figures *f = report->figures;
+	const struct figures *f = report->last;
 	uint64_t n = report->plan->processes;
 
 	if (f->wall == 0 || (f->cpu + f->waiting) * 100 < f->wall * BUSY_PERCENT)

@@ -72,8 +72,11 @@ static int run(const struct options *options, const struct plan *plan)
 		        (unsigned long long)plan->processes, strerrordesc_np(-r));
 		return EXIT_NOTHING;
 	}
-	*report = (struct report){
-	        .options = options, .plan = plan, .figures = figures, .knee = -1};
+	*report = (struct report){.options = options,
+	        .plan = plan,
+	        .figures = figures,
+	        .last = figures,
+	        .knee = -1};
 	int code = commands[options->command](&crew, report);
 	crew_destroy(&crew);
 	return code;

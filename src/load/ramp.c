@@ -35,7 +35,7 @@ static void take_step(struct report *report, uint64_t rate, uint64_t starting)
 	report->step_count++;
 }
 
-/* What all steps have in common is added up; what describes the last stays as it is. */
+/* Errors end a ramp: they are the last step's. */
 static void add_step(struct figures *sum, const struct figures *f)
 {
 	figure_add(&sum->attempted, figure_get(&f->attempted));
@@ -46,15 +46,12 @@ static void add_step(struct figures *sum, const struct figures *f)
 	}
 	if (figure_get(&f->open_peak) > figure_get(&sum->open_peak))
 		figure_set(&sum->open_peak, figure_get(&f->open_peak));
-	for (int i = 0; i < LATE_COUNT; i++)
-		sum->late[i] = f->late[i];
 	for (int i = 0; i < SHARED_ERRORS; i++)
 		sum->errors[i] = f->errors[i];
 	if (f->lag_max > sum->lag_max)
 		sum->lag_max = f->lag_max;
-	sum->wall = f->wall;
-	sum->cpu = f->cpu;
-	sum->waiting = f->waiting;
+	sum->cpu += f->cpu;
+	sum->waiting += f->waiting;
 	hist_merge(&sum->connect, &f->connect);
 	hist_merge(&sum->first_byte, &f->first_byte);
 	hist_merge(&sum->shed, &f->shed);

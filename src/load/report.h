@@ -30,10 +30,11 @@ struct report {
 	const struct options *options;
 	const struct plan *plan;
 	struct figures *figures;
-	uint64_t elapsed;  /* ns from the first connection's time to now */
-	uint64_t starting; /* ns of it in which connections were started */
-	uint64_t opened;   /* hold: ns until all stood */
-	uint64_t lost;     /* processes that died */
+	const struct figures *last; /* of the last round alone: a ramp has many */
+	uint64_t elapsed;           /* ns from the first connection's time to now */
+	uint64_t starting;          /* ns of it in which connections were started */
+	uint64_t opened;            /* hold: ns until all stood */
+	uint64_t lost;              /* processes that died */
 	int lost_status;
 	bool still_open; /* hold: the first of its two objects */
 	struct step steps[REPORT_STEPS_MAX];

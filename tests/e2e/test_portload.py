@@ -274,12 +274,40 @@ def test_ramp_finds_the_knee():
     with Portd({"budget.rate": "300", "budget.burst": "100"}) as portd:
         report = load("ramp", target(portd), "--rate", 200, "--duration", "1s")
         steps = report["steps"]
-        note([(s["rate"], s["achieved"], s["not_served"]) for s in steps])
+        note([(s["rate"], s["achieved"], s["not_served"]) for s in steps], report["limited_by"])
+        if steps[-1]["not_served"] == 0:  # it was portload that got no CPU: then it must say so
+            check("fell behind its schedule" in (report["limited_by"] or ""), "nobody says why")
+            raise tap.Skip(report["limited_by"])
         equal([s["rate"] for s in steps][:2], [200, 250], "rates")
         equal([s["clean"] for s in steps], [True] * (len(steps) - 1) + [False], "clean steps")
         equal(report["knee"], steps[-2], "knee")
         at_most(report["knee"]["rate"], 400, "portd lets 300/s in, and a burst of 100")
         equal(report["attempted"], sum(s["served"] + s["not_served"] for s in steps), "attempted")
+
+
+def test_ramp_that_portload_itself_ends():
+    """It stands still at the end of a step: what was due then never begins, and it says so."""
+    with Portd({"budget.rate": "150", "budget.burst": "20"}) as portd:
+        with Load("ramp", target(portd), "--rate", 100, "--duration", "1s", "--json") as run:
+            portd.wait_until(lambda s: s["accept"]["accepted"] >= 92, 5, "the step is nearly over")
+            group = [run.process.pid, *run.children()]
+            for pid in group:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                time.sleep(0.3)  # so long it stands still
+            finally:
+                for pid in group:
+                    os.kill(pid, signal.SIGCONT)
+            report = run.finish()
+        step = report["steps"][-1]
+        note(step, report["limited_by"])
+        if step["not_served"]:
+            raise tap.Skip("the step was over when portload was stopped")
+        at_most(step["achieved"], 97, "connections a second")
+        late = re.search(r"fell behind its schedule: (\d+) connections", report["limited_by"] or "")
+        check(late, "limited_by:", report["limited_by"])
+        at_least(int(late[1]), 100 - step["served"], "connections that never began, or late")
+        at_least(report["load"]["lag_max_seconds"], 0.25, "lag")
 
 
 def test_refused():
