@@ -75,6 +75,10 @@ class Process:
             steady = {tid: numbers & steady.get(tid, numbers) for tid, numbers in read().items()}
         return steady
 
+    def top_fd(self):
+        """The greatest number in use in any table."""
+        return max(max(numbers) for numbers in self.steady_fds().values())
+
     def fds_by_table(self):
         return {tid: len(self.fd_numbers(tid)) for tid in self.tables()}
 

@@ -33,8 +33,7 @@ class Chaos:
         self.chance = chance
         self.crowd = portd.crowd()
         self.live = []
-        numbers = portd.steady_fds()
-        self.low = max(max(table) for table in numbers.values()) + 1
+        self.low = portd.top_fd() + 1
         self.old = portd.limit_nofile(self.low + SLOTS)[0]
 
     def come(self):

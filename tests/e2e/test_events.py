@@ -195,7 +195,7 @@ def test_short_of_descriptors(table):
     with Portd({"workers.count": "1", "shed.queue_timeout": "100ms"}, table=table) as portd:
         crowd = portd.crowd()
         inside = portd.fill(crowd, 20)
-        top = max(max(numbers) for numbers in portd.steady_fds().values())
+        top = portd.top_fd()
         old, _ = portd.limit_nofile(top + 1)
         crowd.wait_answered(crowd.connect(3, source=("127.0.3.1", 0)))
         equal(wait_event(portd, "full", crowd)["cause"], "fds", "cause")

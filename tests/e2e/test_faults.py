@@ -72,10 +72,7 @@ def test_shedding_at_emfile(table, answer):
     with Portd({**LIMITS, "shed.answer": answer}, table=table) as portd:
         refused = Refused(portd)
         # EMFILE compares numbers: other clients take all below the limit.
-        top = max(max(numbers) for numbers in portd.steady_fds().values())
-        fillers = [c for n in range(12)
-                   for c in refused.crowd.connect(3, send=b"x", source=(source(n), 0))]
-        refused.crowd.wait_served(fillers)
+        fillers, top = portd.fill_tables(refused.crowd, 36, lambda number: source(100 + number))
         old = portd.limit_nofile(top + 1)[0]
         refused.come(40)
         check_told(refused.told + refused.others(5), answer)
@@ -117,9 +114,8 @@ def test_control_socket_at_emfile_in_a_flood(table):
     """stats, health and reload answer while no number is free and a flood goes on."""
     options = {**LIMITS, "shed.queue_timeout": "0s", "source.max_connections": "0"}
     with Portd(options, table=table) as portd:
-        top = max(max(numbers) for numbers in portd.steady_fds().values())
         crowd = portd.crowd(message=BUSY)
-        inside = portd.fill(crowd, 40)
+        inside, top = portd.fill_tables(crowd, 40)
         old = portd.limit_nofile(top + 1)[0]
         took, states, turned_away = [], set(), []
         for number in range(60):

@@ -182,7 +182,7 @@ def test_status_of_a_shortage(table):
         crowd = portd.crowd()
         served = crowd.connect(40, send=b"x")
         crowd.wait_served(served)
-        top = max(max(numbers) for numbers in portd.steady_fds().values())
+        top = portd.top_fd()
         start = len(portd.notify.messages)
         old, _ = portd.limit_nofile(top + 1)
         crowd.wait_answered(crowd.connect(3), 2)

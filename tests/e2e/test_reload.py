@@ -329,10 +329,8 @@ def test_without_a_descriptor(table, right):
         os.mkdir(portd.config_path + ".d")
         with open(portd.config_path + ".d/a.conf", "w") as file:
             file.write("[listener]\nbacklog = " + ("123\n" if right else "none\n"))
-        top = max(max(numbers) for numbers in portd.steady_fds().values())
         crowd = portd.crowd()
-        served = crowd.connect(40, send=b"x")
-        crowd.wait_served(served)
+        served, top = portd.fill_tables(crowd, 40)
         old, _ = portd.limit_nofile(top + 1)
         shed = crowd.connect(4, send=b"x")
         crowd.wait(lambda: all(c.end for c in shed), 3, "there is no descriptor")

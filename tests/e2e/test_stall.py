@@ -144,9 +144,8 @@ def test_while_it_lends_its_kept_descriptor(table):
     control socket answers at once, and the next client is shed as soon as the stall is noticed.
     """
     with Portd({"workers.count": "2", "shed.queue_timeout": "200ms"}, table=table) as portd:
-        top = max(max(numbers) for numbers in portd.steady_fds().values())
         crowd = portd.crowd()
-        crowd.wait_served(crowd.connect(OPEN, send=b"x"))
+        _, top = portd.fill_tables(crowd, OPEN)
         old = portd.limit_nofile(top + 1)[0]
         crowd.wait_answered(crowd.connect(4, send=b"y"), 2, "those who find no descriptor are shed")
         holder = holder_of(portd, crowd)
@@ -284,7 +283,7 @@ def serve_one_after_the_other(portd, clients):
         check(client.recv(100).startswith(b"tcp "), "what it got")
         return time.monotonic()
 
-    top = max(max(numbers) for numbers in portd.steady_fds().values())
+    top = portd.top_fd()
     old = portd.limit_nofile(top + 2)[0]
     try:
         first = served(connect())

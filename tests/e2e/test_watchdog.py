@@ -34,10 +34,8 @@ def test_watchdog(table):
     with Portd({"workers.count": "4", "shed.queue_timeout": "infinity"}, table=table,
                env={"WATCHDOG_USEC": "1000000"}) as portd:
         watch_pings(portd, 1.5, 0.6, "idle")
-        top = max(max(numbers) for numbers in portd.steady_fds().values())
         crowd = portd.crowd()
-        served = crowd.connect(200, send=b"x")  # every table has its part
-        crowd.wait_served(served)
+        served, top = portd.fill_tables(crowd, 200)
         start = len(portd.notify.messages)
         old, _ = portd.limit_nofile(top + 1)
         waiting = crowd.connect(8, send=b"x")

@@ -185,7 +185,7 @@ def test_short_of_descriptors(box, table):
     start(box, {"workers.fd_table": table, "shed.answer": "message"})
     portd = Process()
     portd.pid = box.main_pid("portd")
-    top = max(max(numbers) for numbers in portd.steady_fds().values())
+    top = portd.top_fd()
     with box.crowd(PORT, message=MESSAGE) as crowd:
         served = fill(crowd, 40)
         soft = portd.limit_nofile(top + 1)[0]
