@@ -62,6 +62,14 @@ def at_least(seen, limit, what):
     check(seen >= limit, f"{what}: saw {seen!r}, at least {limit!r} is right")
 
 
+def only_within(since, limit, what):
+    """Skips the rest if more than `limit` s have passed since `since`: this process got no CPU, and
+    what comes next would judge that."""
+    gap = time.monotonic() - since
+    if gap >= limit:
+        raise Skip(f"{what}: this process was {gap:.2f} s late")
+
+
 def spread(seconds):
     """A list of times, in words: for diagnostics."""
     if not seconds:

@@ -186,19 +186,22 @@ def test_half_close_without_data():
 
 @for_each(table=TABLES)
 def test_first_byte(table):
-    with Portd({"timeouts.first_byte": "400ms"}, table=table) as portd:
+    limit = slow(0.4)
+    with Portd({"timeouts.first_byte": f"{round(1000 * limit)}ms"}, table=table) as portd:
         crowd = portd.crowd()
+        began = time.monotonic()
         silent = crowd.connect(50)
         talking = crowd.connect(10, send=b"x")
         late = crowd.connect(10)
-        crowd.run(0.2)
+        crowd.run(limit / 2)
         for client in late:
             client.send(b"just in time")
+        tap.only_within(began, limit, "just in time")
         crowd.wait(lambda: all(c.end for c in silent), 3, "silent clients are closed")
         times = [c.ended - c.began for c in silent]
         note("closed after", spread(times))
-        at_least(min(times), 0.395, "first_byte, not before")
-        at_most(max(times), slow(0.6), "first_byte, in time")
+        at_least(min(times), limit - 0.005, "first_byte, not before")
+        at_most(max(times), limit + slow(0.2), "first_byte, in time")
         crowd.run(0.5)
         equal(sum(c.end is None for c in talking + late), 20, "those that sent are open")
         crowd.ask(talking + late)
@@ -207,27 +210,32 @@ def test_first_byte(table):
 
 @for_each(table=TABLES, service=("echo", "discard"))
 def test_idle(table, service):
-    with Portd({"timeouts.idle": "500ms", "service.type": service}, table=table) as portd:
+    limit = slow(0.5)
+    options = {"timeouts.idle": f"{round(1000 * limit)}ms", "service.type": service}
+    with Portd(options, table=table) as portd:
         crowd = portd.crowd()
+        heard = time.monotonic()
         quiet, silent, busy = (crowd.connect(20, send=b"x"), crowd.connect(20),
                                crowd.connect(10, send=b"x"))
-        crowd.run(0.25)
+        crowd.run(limit / 2)
         touched = time.monotonic()
         for client in quiet:
             client.send(b"y")
-        ends = time.monotonic() + 1.5
+        ends = time.monotonic() + 3 * limit
         while time.monotonic() < ends:
-            crowd.run(0.1)
             for client in busy:
                 client.send(b"z")
+            tap.only_within(heard, limit, "busy clients")
+            heard = time.monotonic()
+            crowd.run(limit / 5)
         equal(sum(c.end is None for c in busy), 10, "busy clients are open")
         crowd.wait(lambda: all(c.end for c in quiet + silent), 2, "idle clients are closed")
         times, silences = [c.ended - touched for c in quiet], [c.ended - c.began for c in silent]
         note("after the last byte:", spread(times), "- silent:", spread(silences))
         for what, least in (("last byte", min(times)), ("connect", min(silences))):
-            at_least(least, 0.495, f"idle since the {what}, not before")
-        at_most(max(times), slow(0.8), "idle since the last byte, in time")
-        at_most(max(silences), slow(0.8), "idle since the connect, in time")
+            at_least(least, limit - 0.005, f"idle since the {what}, not before")
+        at_most(max(times), limit + slow(0.3), "idle since the last byte, in time")
+        at_most(max(silences), limit + slow(0.3), "idle since the connect, in time")
         portd.assert_rows("closed", {"idle": 40})
 
 

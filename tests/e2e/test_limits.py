@@ -336,10 +336,12 @@ def test_advice_after_an_overflow():
         crowd.run(0.2)
         at_least(portd.ss()[0], 9, "clients in the queue")
         portd.resume()
-        portd.wait_until(lambda s: s["listener"]["kernel_drops"] > 0 and s["accept"]["accepted"] >= 9,
-                         5, "clients are dropped and others served", crowd)
+        before = portd.wait_until(lambda s: s["listener"]["kernel_drops"] > 0
+                                  and s["accept"]["accepted"] >= 9,
+                                  5, "clients are dropped and others served", crowd)
         seen = limits(portd)
-        equal(seen["seen"]["kernel_drops"], portd.stats()["listener"]["kernel_drops"], "drops")
+        at_least(seen["seen"]["kernel_drops"], before["listener"]["kernel_drops"], "drops")
+        at_most(seen["seen"]["kernel_drops"], portd.stats()["listener"]["kernel_drops"], "drops")
         at_least(seen["recommended"]["backlog"], 16, "the backlog to be had")
         at_least(seen["recommended"]["somaxconn"], seen["recommended"]["backlog"], "somaxconn")
         wanted = seen["recommended"]["backlog"]
