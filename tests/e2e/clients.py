@@ -155,6 +155,10 @@ class Crowd:
             new += self.connect(1, send(number), **options)
             if number % 16 == 15:
                 self.turn(0)
+        # Until no one is ready any more: who stays in epoll's list for having connected is seen to be
+        # answered before those who were answered earlier.
+        while self.turn(0):
+            pass
         return new
 
     def is_up(self, client):
