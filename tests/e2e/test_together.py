@@ -246,9 +246,9 @@ def test_a_dry_run_counts_what_would_be_shed(table, stay, start_at):
     note(f"shed {real} in {took:.2f} s, would have {would} in {again:.2f} s")
     equal(shed, set(), "shed in the dry run")
     equal(drop(stats["shed"]), {}, "shed in the dry run")
-    check(len(real) >= 4, "too few reasons to compare:", real)
     if max(took, again) > 0.9:
         raise tap.Skip("tokens came back meanwhile: the runs cannot be compared")
+    check(len(real) >= 4, "too few reasons to compare:", real)
     equal(would, real, "would_shed")
 
 
