@@ -28,7 +28,7 @@ import time
 from clients import Crowd
 from notify import Notify
 from process import Process, need, need_root  # the tests' too
-from tap import Fail, Skip, at_most, check, equal, note, slow
+from tap import Fail, Skip, check, equal, note, slow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(HERE, "..", "..", "build")
@@ -204,22 +204,6 @@ class Portd(Process):
         clients = crowd.connect(slots, send=b"x")
         crowd.wait_served(clients, 10, f"{slots} clients fill the slots")
         return clients
-
-    def fill_tables(self, crowd, least, sources=None):
-        """(clients, top): at least so many, and as many as it takes until no worker's table has a
-        number up to top free, which is all that was in use before: with a limit of top + 1 each is
-        at EMFILE. sources: of the clients, a function of their number."""
-        top = self.top_fd()
-        connect = lambda n: crowd.connect(1, send=b"x", source=(sources(n), 0) if sources else None)
-        clients = [client for n in range(least) for client in connect(n)]
-        crowd.wait_served(clients)
-        workers = [tid for tid in self.tables() if tid != self.pid] or [self.pid]
-        # A worker that got no CPU for a while has left them to the others.
-        while any(not self.steady_fds()[tid].issuperset(range(top + 1)) for tid in workers):
-            clients += connect(len(clients))
-            crowd.wait_served(clients)
-            at_most(len(clients), least + 500, "clients until each table is full")
-        return clients, top
 
     def stop(self, seconds=10):
         """SIGTERM; exit status 0 and no sanitizer's report are what is right."""

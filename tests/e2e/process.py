@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 
-from tap import Fail, Skip, check, slow
+from tap import Fail, Skip, at_most, check, slow
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 KCMP, KCMP_FILES = {"x86_64": 312, "aarch64": 272, "riscv64": 272}.get(os.uname().machine, 312), 2
@@ -78,6 +78,22 @@ class Process:
     def top_fd(self):
         """The greatest number in use in any table."""
         return max(max(numbers) for numbers in self.steady_fds().values())
+
+    def fill_tables(self, crowd, least, sources=None):
+        """(clients, top): at least so many, and as many as it takes until no worker's table has a
+        number up to top free, which is all that was in use before: with a limit of top + 1 each is
+        at EMFILE. sources: of the clients, a function of their number."""
+        top = self.top_fd()
+        connect = lambda n: crowd.connect(1, send=b"x", source=(sources(n), 0) if sources else None)
+        clients = [client for n in range(least) for client in connect(n)]
+        crowd.wait_served(clients)
+        workers = [tid for tid in self.tables() if tid != self.pid] or [self.pid]
+        # A worker that got no CPU for a while has left them to the others.
+        while any(not self.steady_fds()[tid].issuperset(range(top + 1)) for tid in workers):
+            clients += connect(len(clients))
+            crowd.wait_served(clients)
+            at_most(len(clients), least + 500, "clients until each table is full")
+        return clients, top
 
     def fds_by_table(self):
         return {tid: len(self.fd_numbers(tid)) for tid in self.tables()}

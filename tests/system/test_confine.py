@@ -185,9 +185,8 @@ def test_short_of_descriptors(box, table):
     start(box, {"workers.fd_table": table, "shed.answer": "message"})
     portd = Process()
     portd.pid = box.main_pid("portd")
-    top = portd.top_fd()
     with box.crowd(PORT, message=MESSAGE) as crowd:
-        served = fill(crowd, 40)
+        served, top = portd.fill_tables(crowd, 40)
         soft = portd.limit_nofile(top + 1)[0]
         shed = crowd.connect(5, send=b"y")
         crowd.wait_answered(shed)
