@@ -148,6 +148,27 @@ static int fail_early(struct engine *e, uint32_t source, int error)
 	return -error;
 }
 
+/* Where nobody listens a connect(2) to a port of the ephemeral range can get that very port for its
+ * own end, and be connected to itself (RFC 9293, 3.5: simultaneous open). */
+static bool may_meet_itself(const struct engine *e, uint32_t source)
+{
+	const struct options *o = e->options;
+	struct addr from;
+
+	if (o->sources.base.family == AF_UNSPEC)
+		return target_is_loopback(&o->target);
+	target_source(&o->sources, e->share.first + source * e->share.step, &from);
+	return memcmp(from.bytes, o->target.bytes, sizeof(from.bytes)) == 0;
+}
+
+static bool has_met_itself(int fd, const struct client *c)
+{
+	struct tuple ends;
+
+	return c->flags & CLIENT_NEAR && tuple_from_socket(fd, &ends) == 0 &&
+	       ends.src.port == ends.dst.port;
+}
+
 int client_start(struct engine *e, uint64_t due)
 {
 	struct figures *f = &e->shared->figures;
@@ -174,6 +195,7 @@ int client_start(struct engine *e, uint64_t due)
 	e->clients[fd] = (struct client){.due = due,
 	        .began_ms = (uint32_t)((clock_now() - e->began) / CLOCK_MSEC),
 	        .state = CLIENT_CONNECTING,
+	        .flags = may_meet_itself(e, (uint32_t)source) ? CLIENT_NEAR : 0,
 	        .prev = -1,
 	        .next = -1,
 	        .source = (uint32_t)source};
@@ -229,6 +251,14 @@ static void echo_came(struct engine *e, int fd, struct client *c)
 		e->sample_fd = -1;
 }
 
+void client_unanswered(struct engine *e, int fd)
+{
+	figure_add(&e->shared->figures.unsampled, 1);
+	e->clients[fd].state = CLIENT_HELD;
+	if (fd == e->sample_fd)
+		e->sample_fd = -1;
+}
+
 /* Does what came, n bytes behind the c->got before, go on as text does? */
 static bool goes_on(const struct client *c, const uint8_t *bytes, size_t n,
         const uint8_t *text, size_t len)
@@ -258,7 +288,9 @@ static void take_bytes(struct engine *e, int fd, struct client *c, size_t n)
 	c->got += (uint32_t)(n < UINT32_MAX - c->got ? n : UINT32_MAX - c->got);
 
 	if (c->state == CLIENT_SAMPLED) {
-		if (c->got >= echo_len)
+		if (!(c->flags & CLIENT_ECHO)) /* an answer, and not the echo */
+			client_unanswered(e, fd);
+		else if (c->got >= echo_len)
 			echo_came(e, fd, c);
 		return;
 	}
@@ -325,6 +357,10 @@ static void connected(struct engine *e, int fd, struct client *c)
 {
 	const struct options *o = e->options;
 
+	if (has_met_itself(fd, c)) {
+		finish(e, fd, OUTCOME_REFUSED);
+		return;
+	}
 	hist_add(&e->shared->figures.connect, since(c->due));
 	connect_over(e, c, CLIENT_WAITING);
 	if (!o->speaks && o->command == COMMAND_HOLD) {

@@ -27,6 +27,9 @@ void client_settle(struct engine *engine, int fd);
 /* Says the payload over a held connection; client_ready notices when it has come back. */
 void client_ask(struct engine *engine, int fd);
 
+/* A connection that was asked by client_ask, and has not echoed: counted so, and still held. */
+void client_unanswered(struct engine *engine, int fd);
+
 /* Closes it with a reset, with nothing counted but that it is no longer open. */
 void client_drop(struct engine *engine, int fd);
 

@@ -130,6 +130,9 @@ static void reap(struct crew *crew)
 		for (uint64_t i = 0; i < crew->plan->processes; i++)
 			if (crew->pids[i] == pid) {
 				crew->pids[i] = 0;
+				/* The kernel has closed what it held. */
+				figure_set(&crew->blocks[i].figures.open, 0);
+				figure_set(&crew->blocks[i].figures.standing, 0);
 				crew->lost++;
 				crew->lost_status = status;
 			}

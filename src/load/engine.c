@@ -10,6 +10,7 @@
  */
 #include "load/engine.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,18 +95,17 @@ void engine_count_error(struct engine *e, int error)
 }
 
 /* CPU that this process has used, and time that it has waited for one, in ns. */
-static void read_cpu(uint64_t *ret_cpu, uint64_t *ret_waiting)
+static void read_cpu(const struct engine *e, uint64_t *ret_cpu, uint64_t *ret_waiting)
 {
 	struct rusage usage;
 	char line[128] = "";
-	OWN_FILE FILE *file = fopen("/proc/self/schedstat", "re");
 
 	(void)getrusage(RUSAGE_SELF, &usage);
 	*ret_cpu =
 	        (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * CLOCK_SEC +
 	        (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * CLOCK_USEC;
 	*ret_waiting = 0;
-	if (!file || !fgets(line, sizeof(line), file))
+	if (pread(e->schedstat_fd, line, sizeof(line) - 1, 0) <= 0)
 		return;
 	/* "on-cpu waiting slices": without CONFIG_SCHED_INFO zeros. */
 	char *rest = strchr(line, ' ');
@@ -198,7 +198,8 @@ static uint64_t start_due(struct engine *e)
 
 static uint64_t expires(const struct engine *e, int fd)
 {
-	return e->began + e->clients[fd].began_ms * CLOCK_MSEC + e->options->timeout;
+	return clock_add(
+	        e->began + e->clients[fd].began_ms * CLOCK_MSEC, e->options->timeout);
 }
 
 /* Returns when the next one's time is up. */
@@ -251,10 +252,10 @@ static void measure(struct engine *e)
 	if (e->measured)
 		return;
 	e->measured = true;
-	read_cpu(&cpu, &waiting);
+	read_cpu(e, &cpu, &waiting);
 	uint64_t now = clock_now();
 	count_missed(e, now);
-	f->wall = now > e->order_began ? now - e->order_began : 0;
+	f->wall = now - e->order_taken;
 	f->cpu = cpu - e->order_cpu;
 	f->waiting = waiting - e->order_waiting;
 }
@@ -278,9 +279,12 @@ static void settle_all(struct engine *e)
 static void give_up(struct engine *e)
 {
 	for (int fd = 0; fd < e->fds; fd++) {
-		const struct client *c = &e->clients[fd];
+		struct client *c = &e->clients[fd];
 
-		if (c->state == CLIENT_NONE || c->state == CLIENT_HELD)
+		if (c->state == CLIENT_SAMPLED)
+			client_unanswered(e, fd);
+		if (c->state == CLIENT_NONE ||
+		        (c->state == CLIENT_HELD && c->flags & CLIENT_DECIDED))
 			continue;
 		if (!(c->flags & CLIENT_DECIDED))
 			figure_add(&e->shared->figures.undecided, 1);
@@ -320,7 +324,7 @@ static void begin_sample(struct engine *e)
  * the one that was asked has had time enough. */
 static uint64_t go_on_sampling(struct engine *e)
 {
-	uint64_t until = e->sample_asked + e->options->timeout;
+	uint64_t until = clock_add(e->sample_asked, e->options->timeout);
 
 	if (e->sample_fd >= 0 && clock_now() >= until)
 		client_expire(e, e->sample_fd);
@@ -331,7 +335,7 @@ static uint64_t go_on_sampling(struct engine *e)
 			continue; /* gone meanwhile */
 		e->sample_fd = fd;
 		client_ask(e, fd);
-		until = e->sample_asked + e->options->timeout;
+		until = clock_add(e->sample_asked, e->options->timeout);
 	}
 	if (e->sample_fd >= 0)
 		return until;
@@ -344,6 +348,7 @@ static uint64_t go_on_sampling(struct engine *e)
 static uint64_t look_for_end(struct engine *e)
 {
 	uint64_t now = clock_now();
+	uint64_t settled = clock_add(e->last_connect, e->options->settle);
 	bool must_settle = e->options->command == COMMAND_HOLD && !e->options->speaks;
 
 	if (e->done)
@@ -352,7 +357,7 @@ static uint64_t look_for_end(struct engine *e)
 		return go_on_sampling(e);
 	if (e->word == ORDER_CUT) {
 		measure(e);
-		if (must_settle)
+		if (must_settle && now >= settled)
 			settle_all(e);
 		give_up(e);
 	} else if (e->word == ORDER_RUN) {
@@ -361,8 +366,8 @@ static uint64_t look_for_end(struct engine *e)
 		measure(e);
 		if (e->first >= 0)
 			return CLOCK_INFINITY;
-		if (must_settle && now < e->last_connect + e->options->settle)
-			return e->last_connect + e->options->settle;
+		if (must_settle && now < settled)
+			return settled;
 		if (must_settle)
 			settle_all(e);
 	}
@@ -382,9 +387,9 @@ static void take_order(struct engine *e)
 	if (e->word == ORDER_RUN) {
 		e->scheduled = 0;
 		e->measured = false;
-		e->order_began = figure_get(&e->order->start);
-		e->last_connect = e->order_began;
-		read_cpu(&e->order_cpu, &e->order_waiting);
+		e->last_connect = figure_get(&e->order->start);
+		e->order_taken = clock_now();
+		read_cpu(e, &e->order_cpu, &e->order_waiting);
 	} else if (e->word == ORDER_SAMPLE) {
 		begin_sample(e);
 	}
@@ -406,6 +411,8 @@ static int set_up(struct engine *e)
 	/* The schedule's grain: the default of 50 us would be late for every connection. */
 	(void)prctl(PR_SET_TIMERSLACK, 1UL);
 	srandom((unsigned)(e->began / CLOCK_USEC) ^ (unsigned)getpid());
+	/* Kept open: at the end there may be no descriptor left. -1 reads as nothing. */
+	e->schedstat_fd = open("/proc/self/schedstat", O_RDONLY | O_CLOEXEC);
 	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (e->epoll_fd < 0 ||
 	        epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->order_fd, &event) < 0)

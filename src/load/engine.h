@@ -28,7 +28,8 @@ enum client_flag {
 	CLIENT_ECHO = 2,    /* what came is the payload so far */
 	CLIENT_MESSAGE = 4, /* what came is the expected message so far */
 	CLIENT_RESET =
-	        8 /* a reset was met, and its error is used up: what looks like an end is one */
+	        8, /* a reset was met, and its error is used up: what looks like an end is one */
+	CLIENT_NEAR = 16 /* it has the target's own address */
 };
 
 /* One connection: all that portload remembers of it. */
@@ -74,8 +75,9 @@ struct engine {
 	        blocked_at; /* when a connection that was due last had to wait, and why */
 	enum late blocked_by;
 	uint64_t last_connect; /* hold: the last that was decided */
-	uint64_t order_began, order_cpu,
+	uint64_t order_taken, order_cpu,
 	        order_waiting; /* ns: CLOCK_MONOTONIC; used before */
+	int schedstat_fd;      /* where the latter stands; -1: nowhere */
 
 	int *sample; /* descriptors still to be asked; NULL before and after */
 	size_t sample_count;

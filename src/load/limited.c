@@ -109,8 +109,8 @@ static void add_lateness(struct report *report)
 		        f->late[LATE_SELF], lag);
 	if (f->late[LATE_OPEN] * 100 > attempted * LATE_PERCENT)
 		add(report,
-		        "%" PRIu64
-		        " connections were late, up to %.3f s, because %" PRIu64
+		        "%" PRIu64 " connections began late, up to %.3f s, or never, "
+		                   "because %" PRIu64
 		        " were open: as many as --connections allows",
 		        f->late[LATE_OPEN], lag, report->plan->connections);
 }

@@ -45,9 +45,11 @@ static uint64_t count_fds(void)
 	return limit.rlim_max < FDS_MAX ? limit.rlim_max : FDS_MAX;
 }
 
-/* Descriptors 0 to 2 exist, so that no connection gets their numbers. */
+/* Descriptors 0 to 2 exist, so that no connection gets their numbers; all others are free for
+ * connections, whatever was open where portload was started. */
 static int guard_standard(void)
 {
+	(void)close_range(3, ~0U, 0);
 	for (int fd = 0; fd <= 2; fd++)
 		if (fcntl(fd, F_GETFD) < 0 &&
 		        open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)

@@ -155,7 +155,18 @@ static void put_steps(FILE *out, const struct report *r)
 		        "time\n",
 		        grouped(r->steps[r->knee].rate, a));
 	else
-		(void)fputs("\nknee: below the first rate\n", out);
+		(void)fputs(r->step_count > 0
+		                    ? "\nknee: below the first rate\n"
+		                    : "\nknee: unknown, the first step was cut short\n",
+		        out);
+}
+
+int report_flush(FILE *out)
+{
+	errno = 0;
+	if (fflush(out) == EOF && errno != 0)
+		return -errno;
+	return ferror(out) ? -EIO : 0;
 }
 
 int report_text(const struct report *r, FILE *out)
@@ -176,5 +187,5 @@ int report_text(const struct report *r, FILE *out)
 		(void)fprintf(out, "\nlimited by: %s\n", r->limited_by);
 	if (r->still_open)
 		(void)fputs("\nholding; Ctrl-C ends it\n", out);
-	return fflush(out) == EOF || ferror(out) ? -EIO : 0;
+	return report_flush(out);
 }

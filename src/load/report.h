@@ -52,6 +52,10 @@ void report_find_limits(struct report *report);
 /* Connections started a second. */
 double report_rate(const struct report *report);
 
+/* Writes out what is left in the stream. Returns 0, or -errno of that or of what was written before
+ * (-EIO where that is not known). */
+int report_flush(FILE *out);
+
 /* Return 0 or -errno of the stream, which is flushed. */
 int report_text(const struct report *report, FILE *out);
 int report_json(const struct report *report, FILE *out);

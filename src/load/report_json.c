@@ -96,10 +96,13 @@ int report_json(const struct report *r, FILE *out)
 	json_put_string(out, addr_format(&r->options->target, target));
 	(void)fprintf(out, ",\"connections\":%" PRIu64, r->options->connections);
 	if (stands)
-		(void)fprintf(out, ",\"standing\":%" PRIu64 ",\"opened_seconds\":%.6f",
-		        figure_get(&f->standing), seconds(r->opened));
+		(void)fprintf(out, ",\"standing\":%" PRIu64, figure_get(&f->standing));
 	else
-		(void)fputs(",\"standing\":null,\"opened_seconds\":null", out);
+		(void)fputs(",\"standing\":null", out);
+	if (r->options->command == COMMAND_HOLD)
+		(void)fprintf(out, ",\"opened_seconds\":%.6f", seconds(r->opened));
+	else
+		(void)fputs(",\"opened_seconds\":null", out);
 	(void)fprintf(out,
 	        ",\"seconds\":%.6f,\"rate_asked\":%" PRIu64
 	        ",\"rate\":%.1f,\"attempted\":%" PRIu64 ",\"undecided\":%" PRIu64
@@ -126,5 +129,5 @@ int report_json(const struct report *r, FILE *out)
 		(void)fputs("null", out);
 	put_ramp(out, r);
 	(void)fputs("}\n", out);
-	return fflush(out) == EOF || ferror(out) ? -EIO : 0;
+	return report_flush(out);
 }

@@ -108,7 +108,12 @@ int run_hold(struct crew *crew, struct report *report)
 		sample(crew);
 	crew_sum(crew, report->figures);
 	report->opened = report->elapsed;
-	report->still_open = true;
+	report->still_open = event == CREW_DONE;
+	if (event == CREW_INPUT_ENDED)
+		(void)fputs(
+		        "portload: the other end of standard input is closed, which ends "
+		        "a hold; </dev/null keeps it\n",
+		        stderr);
 	int code = run_report(crew, report);
 
 	uint64_t until = clock_add(clock_now(), options->duration);
