@@ -35,7 +35,7 @@ SECTIONS = {
                 lambda n: latency.measure(n, 0.2, SHORT_KINDS, (250, 500, 1000))),
     "limit": (lambda n: limit.measure(min(n, 2)), lambda n: limit.measure(1, SHORT_KINDS, 1.5)),
     "noise": (lambda n: promises.disturbance(2), lambda n: promises.disturbance(0.2)),
-    "goodput": (lambda n: promises.goodput(min(n, 5), 0.7), lambda n: promises.goodput(1, 0.2)),
+    "goodput": (lambda n: promises.goodput(min(n, 5), 0.7), lambda n: promises.goodput(1, 0.6)),
     "waiting": (lambda n: promises.waiting(1, 3), lambda n: promises.waiting(1, 0.3, (400, 300))),
     "shed_delay": (lambda n: promises.shed_delay(min(n, 3), 400), lambda n: promises.shed_delay(1, 40)),
     "handover": (lambda n: promises.handover(min(n, 5), 100), lambda n: promises.handover(1, 20)),

@@ -62,6 +62,8 @@ def goodput_of(server, held, seconds):
     def talked(function):
         cpu, stats = server.cpu(), server.stats()["shed"]["full"]
         done = function()
+        if not done["echoes"]:
+            raise load.LoadFailed(f"{server.name} echoed nothing in {done['seconds']:.2f} s")
         return done["echoes"], server.cpu() - cpu, server.stats()["shed"]["full"] - stats, done
 
     alone = talked(lambda: load.talk(server, held, seconds))
