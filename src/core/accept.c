@@ -34,6 +34,8 @@
 #define ACCEPT_RETRY_FIRST  (10 * CLOCK_MSEC)
 #define ACCEPT_RETRY_MAX    CLOCK_SEC
 #define ACCEPT_PAUSE_MAX    CLOCK_SEC
+/* Connections that are probed by keepalive at the same time, if they are silent since. */
+#define ACCEPT_PROBED_TOGETHER 64U
 
 enum accept_class {
 	CLASS_SHORT,
@@ -198,6 +200,9 @@ int worker_accept_one(
 	else if (ask)
 		(void)addr_from_sockaddr((struct sockaddr *)&sa, len, ret_peer);
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	if (++w->accepts % ACCEPT_PROBED_TOGETHER == 0 && w->config->keepalive > 0)
+		listener_vary_keepalive(listen_fd, w->config->keepalive,
+		        w->accepts / ACCEPT_PROBED_TOGETHER + w->id);
 	PROBE_ACCEPT(w->id, fd);
 	w->failures = 0;
 	w->last_pause = 0;

@@ -20,20 +20,39 @@ static int set_option(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
+/* In seconds: the longest idle time, and what is then left for the probes. */
+static int keepalive_idle(int seconds)
+{
+	return seconds / 2 > 0 ? seconds / 2 : 1;
+}
+
 /* Interval and count default to 75 s and 9: all three are set, or T would not be kept. */
 static int set_keepalive(int fd, uint64_t keepalive_ns)
 {
 	int seconds = (int)(keepalive_ns / CLOCK_SEC);
-	int idle = seconds / 2 > 0 ? seconds / 2 : 1;
-	int interval = seconds / 6 > 0 ? seconds / 6 : 1;
+	int idle = keepalive_idle(seconds);
+	int interval = seconds / 20 > 0 ? seconds / 20 : 1;
+	int count = (seconds - idle) / interval;
 	int r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	if (r == 0)
 		r = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
 	if (r == 0)
 		r = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
 	if (r == 0)
-		r = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+		r = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
 	return r;
+}
+
+void listener_vary_keepalive(int fd, uint64_t keepalive_ns, uint32_t n)
+{
+	int most = keepalive_idle((int)(keepalive_ns / CLOCK_SEC));
+	int least = most / 2 > 0 ? most / 2 : 1;
+	/* Multiples of the golden ratio: whatever follows each other is far apart. */
+	uint64_t part = n * UINT32_C(2654435769);
+
+	if (most > least)
+		(void)set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE,
+		        least + (int)(part * (uint64_t)(most - least + 1) >> 32));
 }
 
 static int open_at(const struct addr *address, uint64_t keepalive_ns, int *ret_fd)

@@ -83,6 +83,7 @@ struct worker {
 	unsigned patience;     /* and so many have to be before the batch doubles */
 	unsigned failures;     /* of accept4 in a row, each of one connection only */
 	unsigned sample;
+	uint32_t accepts;
 	uint64_t arrived; /* accepted, as told to port->burst */
 	/* Of all who were opened before, epoll has told what there was to tell, ns. */
 	uint64_t shown;

@@ -110,8 +110,7 @@ static void add_lateness(struct report *report)
 	if (f->late[LATE_OPEN] * 100 > attempted * LATE_PERCENT)
 		add(report,
 		        "%" PRIu64 " connections began late, up to %.3f s, or never, "
-		                   "because %" PRIu64
-		        " were open: as many as --connections allows",
+		        "because %" PRIu64 " were open: as many as --connections allows",
 		        f->late[LATE_OPEN], lag, report->plan->connections);
 }
 

@@ -239,6 +239,20 @@ def test_idle(table, service):
         portd.assert_rows("closed", {"idle": 40})
 
 
+def test_keepalive_keeps_the_living():
+    """Eight thousand that came together and are silent, and alive: the kernel's timers for their
+    probes fire together, and only a thousand of them fit into the queue of the loopback device."""
+    clients = 8000
+    with Portd({"timeouts.keepalive": "12s"}) as portd:
+        crowd = portd.crowd()
+        everybody = crowd.connect_gently(clients, lambda number: b"x")
+        crowd.wait_served(everybody, 20)
+        crowd.run(15)  # longer than who is dead is kept
+        equal(portd.stats()["closed"]["timeout"], 0, "closed for keepalive")
+        equal(crowd.tally(everybody), {"served": clients}, "clients")
+        crowd.ask(everybody, seconds=20)
+
+
 def test_far_deadline():
     """A worker sets no timer for what is seconds away: it is in time all the same, and not only with
     the pulse that comes after, one in 0.9 s."""
