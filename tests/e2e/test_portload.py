@@ -276,11 +276,12 @@ def test_one_ipv6_address_is_said_to_be_one():
 def test_interrupted_it_reports():
     with Portd() as portd:
         with Load("churn", target(portd), "--duration", "1h", "--json") as run:
-            portd.wait_until(lambda s: s["accept"]["accepted"] > 100, 10, "it has begun")
+            portd.wait_until(lambda s: s["accept"]["accepted"] > 200, 10, "it has begun")
             run.process.send_signal(signal.SIGINT)
             report = run.finish()
-        at_least(report["outcomes"]["served"], 100, "served")
+        # Of those that were accepted some were not answered yet.
         at_most(report["undecided"], 64, "undecided")
+        at_least(report["outcomes"]["served"], 200 - 64, "served")
 
 
 def test_processes_do_not_outlive_their_parent():
