@@ -20,7 +20,7 @@ static int set_option(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-/* In seconds: the longest idle time, and what is then left for the probes. */
+/* The longest, in seconds. */
 static int keepalive_idle(int seconds)
 {
 	return seconds / 2 > 0 ? seconds / 2 : 1;
@@ -32,7 +32,7 @@ static int set_keepalive(int fd, uint64_t keepalive_ns)
 	int seconds = (int)(keepalive_ns / CLOCK_SEC);
 	int idle = keepalive_idle(seconds);
 	int interval = seconds / 20 > 0 ? seconds / 20 : 1;
-	int count = (seconds - idle) / interval;
+	int rest = (seconds - idle) / interval, count = rest > 3 ? rest : 3;
 	int r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	if (r == 0)
 		r = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);

@@ -15,8 +15,8 @@
 /* Makes the listener: SO_REUSEADDR, non-blocking, close-on-exec, keepalive as asked
  * (accepted sockets inherit it), bound, not yet listening. [::] takes IPv4 too, and falls
  * back to 0.0.0.0 where IPv6 is off: *ret_fallback is then true. keepalive_ns: T makes
- * idle T/2, interval T/20, 10 probes (whole seconds, at least 1, and as many probes as reach
- * T); 0: off. *ret_address is the address bound, with the real port where 0 was asked.
+ * idle T/2, interval T/20 (whole seconds, at least 1), and as many probes as reach T: 10 with
+ * 60 s, at least 3; 0: off. *ret_address is the address bound, with the real port where 0 was asked.
  * Returns 0 or -errno. */
 int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd,
         struct addr *ret_address, bool *ret_fallback);
@@ -36,7 +36,8 @@ int listener_adopt(int fd, uint64_t keepalive_ns, struct addr *ret_address);
  * called every few connections, with T > 0. The kernel's timers of half a minute fire some two
  * seconds' worth at a time (kernel/time/timer.c), and what is sent to the same machine has to fit
  * into a queue of net.core.netdev_max_backlog packets: of 8,000 connections that were opened
- * together the probes of most were lost three times, and they were closed, their clients alive.
+ * together the probes of 2,000 to 5,000 were lost three times, and they were closed, their clients
+ * alive.
  * Any thread. */
 void listener_vary_keepalive(int fd, uint64_t keepalive_ns, uint32_t n);
 

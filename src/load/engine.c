@@ -279,7 +279,7 @@ static void settle_all(struct engine *e)
 static void give_up(struct engine *e)
 {
 	for (int fd = 0; fd < e->fds; fd++) {
-		struct client *c = &e->clients[fd];
+		const struct client *c = &e->clients[fd];
 
 		if (c->state == CLIENT_SAMPLED)
 			client_unanswered(e, fd);

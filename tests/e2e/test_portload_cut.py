@@ -108,12 +108,13 @@ def test_descriptors_that_it_inherits():
 
 
 def test_nobody_is_served_by_himself():
-    """connect(2) to a free port of the ephemeral range can be met by its own end."""
+    """connect(2) to a free port of the ephemeral range can be met by its own end. It tries the even
+    ones first, so the port has to be one."""
     need_root()
     need("unshare")
     script = ("ip link set lo up; echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range; "
               'exec "$0" "$@"')
-    for address, sources in (("[::1]:40001", []), ("127.0.0.2:40001", ["--sources", "127.0.0.2"])):
+    for address, sources in (("[::1]:40000", []), ("127.0.0.2:40000", ["--sources", "127.0.0.2"])):
         with Load("churn", address, "--count", 100, "--connections", 2, "--processes", 1, *sources,
                   "--json", wrapper=["unshare", "-n", "bash", "-euc", script]) as run:
             report = run.finish()
@@ -134,13 +135,13 @@ def test_what_was_not_measured_is_null_or_said():
 def test_standard_input_that_has_ended():
     """As in a script that comes through a pipe: nothing is held, and it is said why."""
     with Portd() as portd:
-        with Load("hold", target(portd), "--connections", 5, "--settle", "1min", "--json") as run:
+        with Load("hold", target(portd), "--connections", 5, "--settle", "1min") as run:
             portd.wait_until(lambda s: s["budget"]["connections"] == 5, 5, "they are open")
             began = time.monotonic()
             out, err = run.process.communicate(timeout=tap.slow(10))
             at_most(time.monotonic() - began, tap.slow(5), "seconds until it ends")
         check("the other end of standard input is closed, which ends a hold" in err, err)
-        check('"still' not in out and "holding" not in out, out)
+        check("0 stand" in out and "holding" not in out, out)
 
 
 def test_a_full_disk():

@@ -180,7 +180,7 @@ struct keepalive {
 };
 
 static const struct keepalive keepalives[] = {{0, 0, 0, 0, 0}, {60, 1, 30, 3, 10},
-        {3, 1, 1, 1, 2}, {7, 1, 3, 1, 4}, {23, 1, 11, 1, 12},
+        {3, 1, 1, 1, 3}, {7, 1, 3, 1, 4}, {23, 1, 11, 1, 12},
         {32767, 1, 16383, 1638, 10}};
 
 Test(listener, accepted_sockets_inherit_keepalive)
