@@ -32,7 +32,10 @@ class Load:
         self.process.communicate()
 
     def line(self):
-        text = self.process.stdout.readline()
+        """Byte by byte: what readline() had read ahead would be lost for finish()."""
+        text = ""
+        while not text.endswith("\n") and (byte := os.read(self.process.stdout.fileno(), 1)):
+            text += byte.decode()
         check(text, "portload ended:", self.process.stderr.read() if not text else "")
         return books(json.loads(text))
 
