@@ -34,6 +34,11 @@
  * A return lowers F after the fact: a take before it may have found F < x + T as it would have been.
  * So a return counts as such a take, for all tokens that were taken before it.
  *
+ * A change of the rate, from burst B to B'. A bucket that lacks n tokens had B - n, and has at least
+ * the lesser of that and B' afterwards: nobody is refused whom the limit of before and the new one,
+ * with the same takes behind it, both allow. A full one stays full. So it lacks n afterwards, less
+ * B - B' where B' is the lesser; as a number of 1/rate ns a token is the same for every rate.
+ *
  * Invariants: part < rate; F is never lowered but by bucket_return and by a change of the
  * rate.
  *
@@ -55,6 +60,8 @@ void bucket_rate_change(
 		return;
 	*rate = (struct bucket_rate){.rate = per_second,
 	        .burst = burst,
+	        .rate_before = rate->rate,
+	        .burst_before = rate->burst,
 	        .generation = rate->generation + 1,
 	        .since = now};
 	if (per_second > 0) {
@@ -69,38 +76,53 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Makes b a bucket of this rate. */
-static void bucket_adapt(struct bucket *b, const struct bucket_rate *rate)
+/* What b lacks, in units of 1/rate ns; UINT64_MAX if it is more than that holds. */
+static uint64_t bucket_lack(const struct bucket *b, uint32_t rate, uint64_t now)
+{
+	uint64_t lack;
+
+	if (b->full_at < now)
+		return 0;
+	if (__builtin_mul_overflow(b->full_at - now, (uint64_t)rate, &lack) ||
+	        __builtin_add_overflow(lack, (uint64_t)b->part, &lack))
+		return UINT64_MAX;
+	return lack;
+}
+
+/* What b lacks under the new rate, from the change on. */
+static uint64_t lack_after(const struct bucket *b, const struct bucket_rate *rate)
+{
+	uint64_t all = rate->slack + TOKEN;
+	uint64_t fewer = rate->burst_before > rate->burst
+	                         ? (rate->burst_before - rate->burst) * TOKEN
+	                         : 0;
+	uint64_t lack = bucket_lack(b, rate->rate_before, rate->since);
+
+	/* Without a limit there is nothing to lack. */
+	if (rate->rate_before == 0 || rate->rate == 0 || lack <= fewer)
+		return 0;
+	/* Above all where the clock of the last taker was ahead of that of the change. */
+	return lack - fewer < all ? lack - fewer : all;
+}
+
+void bucket_adapt(struct bucket *b, const struct bucket_rate *rate)
 {
 	if (b->generation == rate->generation)
 		return;
+	uint64_t lack = lack_after(b, rate);
+
 	b->generation = rate->generation;
 	/* No take from before may be given back: above the time of every one, also of threads
 	 * whose now is not the same as that of who made the change. */
 	if (b->full_at > 0)
 		b->full_seen = max_u64(b->full_seen, rate->since + CLOCK_SEC);
 	b->part = 0;
-	if (rate->rate > 0) {
-		/* A full bucket's time, rounded up. */
-		uint64_t most = (rate->slack + TOKEN + rate->rate - 1) / rate->rate;
-
-		if (b->full_at > clock_add(rate->since, most))
-			b->full_at = rate->since + most;
+	if (lack > 0) {
+		b->full_at = rate->since + lack / rate->rate;
+		b->part = (uint32_t)(lack % rate->rate);
+	} else if (b->full_at > rate->since) {
+		b->full_at = rate->since;
 	}
-}
-
-/* What b lacks, in units of 1/rate ns; UINT64_MAX if it is more than that holds. */
-static uint64_t bucket_lack(
-        const struct bucket *b, const struct bucket_rate *rate, uint64_t now)
-{
-	uint64_t lack;
-
-	if (b->full_at < now)
-		return 0;
-	if (__builtin_mul_overflow(b->full_at - now, (uint64_t)rate->rate, &lack) ||
-	        __builtin_add_overflow(lack, (uint64_t)b->part, &lack))
-		return UINT64_MAX;
-	return lack;
 }
 
 int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now)
@@ -108,7 +130,7 @@ int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now)
 	if (rate->rate == 0)
 		return 0;
 	bucket_adapt(b, rate);
-	uint64_t lack = bucket_lack(b, rate, now);
+	uint64_t lack = bucket_lack(b, rate->rate, now);
 
 	if (lack > rate->slack)
 		return BUCKET_EMPTY;
@@ -153,7 +175,7 @@ uint32_t bucket_tokens(
 	if (rate->rate == 0)
 		return UINT32_MAX;
 	bucket_adapt(&copy, rate);
-	uint64_t lack = bucket_lack(&copy, rate, now);
+	uint64_t lack = bucket_lack(&copy, rate->rate, now);
 
 	return lack > rate->slack ? 0 : (uint32_t)((rate->slack + TOKEN - lack) / TOKEN);
 }
@@ -165,7 +187,7 @@ uint64_t bucket_wait(const struct bucket *b, const struct bucket_rate *rate, uin
 	if (rate->rate == 0)
 		return 0;
 	bucket_adapt(&copy, rate);
-	uint64_t lack = bucket_lack(&copy, rate, now);
+	uint64_t lack = bucket_lack(&copy, rate->rate, now);
 
 	if (lack <= rate->slack)
 		return 0;
@@ -179,7 +201,7 @@ bool bucket_is_full(const struct bucket *b, const struct bucket_rate *rate, uint
 	struct bucket copy = *b;
 
 	bucket_adapt(&copy, rate);
-	return bucket_lack(&copy, rate, now) == 0;
+	return bucket_lack(&copy, rate->rate, now) == 0;
 }
 
 void bucket_shared_init(struct bucket_shared *s)
@@ -198,6 +220,7 @@ void bucket_shared_set(
         struct bucket_shared *s, uint32_t rate, uint32_t burst, uint64_t now)
 {
 	(void)pthread_mutex_lock(&s->lock);
+	bucket_adapt(&s->bucket, &s->rate);
 	bucket_rate_change(&s->rate, rate, burst, now);
 	atomic_store(&s->is_on, rate > 0);
 	(void)pthread_mutex_unlock(&s->lock);

@@ -27,8 +27,10 @@ struct bucket_rate {
 	uint32_t burst;       /* tokens of a full bucket */
 	uint32_t whole, rest; /* a token's time: whole ns and rest/rate ns */
 	uint64_t slack; /* what all tokens of a full bucket but one take, 1/rate ns */
-	uint32_t generation; /* which of the rates that a bucket has had … */
-	uint64_t since;      /* … and from when on, ns */
+	uint32_t generation;  /* which of the rates that a bucket has had … */
+	uint64_t since;       /* … and from when on, ns */
+	uint32_t rate_before; /* those of the generation before */
+	uint32_t burst_before;
 };
 
 /* Plain data: the caller keeps threads apart. */
@@ -50,9 +52,13 @@ enum bucket_refusal {
 void bucket_rate_change(
         struct bucket_rate *rate, uint32_t per_second, uint32_t burst, uint64_t now);
 
-/* Takes a token: 0 or BUCKET_EMPTY. With a new rate a bucket keeps the time that it needs
- * to be full again, but needs no longer than an empty one of that rate, counted from the
- * change. */
+/* Makes b a bucket of the present generation. Those that call bucket_take and the others below
+ * need not, if they did so between every two changes of the rate. A bucket that is not full keeps
+ * its tokens, at most the new burst; a greater burst adds its difference. Out of no limit it comes
+ * full. */
+void bucket_adapt(struct bucket *b, const struct bucket_rate *rate);
+
+/* Takes a token: 0 or BUCKET_EMPTY. */
 int bucket_take(struct bucket *b, const struct bucket_rate *rate, uint64_t now);
 /* Gives back the token that a take at `taken` got, for a connection that in the end was
  * not admitted; less what would have been spilt meanwhile, had it not been taken. Nothing is
@@ -80,7 +86,7 @@ struct bucket_shared {
 /* A full one, without limit. */
 void bucket_shared_init(struct bucket_shared *s);
 void bucket_shared_destroy(struct bucket_shared *s);
-/* As bucket_rate_change: across a reload with the same values the bound holds. */
+/* As bucket_rate_change and bucket_adapt: across a reload with the same values the bound holds. */
 void bucket_shared_set(
         struct bucket_shared *s, uint32_t rate, uint32_t burst, uint64_t now);
 int bucket_shared_take(struct bucket_shared *s, uint64_t now);

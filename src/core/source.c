@@ -77,9 +77,24 @@ void source_undo(
 	ticket_end(books, ticket, now);
 }
 
+/* A bucket knows of the last change only: all hear of that before there is another. */
+static void adapt_all(struct source_books *books)
+{
+	uint32_t used = atomic_load(&books->used);
+	for (uint32_t i = 1; i <= used; i++) {
+		/* Nobody's: it begins with a full one. */
+		struct source_stripe *s = source_table_lock(books, i);
+		if (!s)
+			continue;
+		bucket_adapt(&books->entry[i].bucket, &s->rate);
+		source_table_unlock(s);
+	}
+}
+
 void source_set_limits(struct source_books *books, uint32_t max_connections,
         uint32_t rate, uint32_t burst, uint64_t now)
 {
+	adapt_all(books);
 	for (unsigned i = 0; i < SOURCE_STRIPES; i++) {
 		struct source_stripe *s = &books->stripe[i];
 		(void)pthread_mutex_lock(&s->lock);

@@ -79,9 +79,9 @@ int source_books_create(uint32_t slots, uint32_t spare, struct source_books **re
 /* NULL is accepted. Always returns NULL. */
 struct source_books *source_books_destroy(struct source_books *books);
 
-/* New limits for each source; 0: none. rate and burst as bucket_rate_change's.
- * Connections above max_connections stay; the same rate and burst again change
- * nothing. */
+/* New limits for each source; 0: none. rate and burst as bucket_rate_change's and
+ * bucket_adapt's. Connections above max_connections stay; the same rate and burst again change
+ * nothing. O(used), one thread at a time. */
 void source_set_limits(struct source_books *books, uint32_t max_connections,
         uint32_t rate, uint32_t burst, uint64_t now);
 

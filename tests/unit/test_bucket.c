@@ -333,12 +333,12 @@ Test(bucket, what_was_spilt_meanwhile_is_time_and_not_a_token)
 	cr_assert_eq(take_all(&b, &rate, START + 5 * CLOCK_MSEC), 2);
 }
 
-Test(bucket, a_new_rate_keeps_the_time_that_is_lacking_within_its_own_burst)
+Test(bucket, a_new_rate_keeps_the_tokens_within_its_own_burst)
 {
 	struct bucket b = {.full_at = 0};
 	struct bucket_rate rate = rate_make(1, 3600);
 
-	/* An hour's worth is gone; the new bucket holds no more than 100 ms. */
+	/* All are gone, and stay so; the next comes by the new rate. */
 	cr_assert_eq(take_all(&b, &rate, START), 3600);
 	bucket_rate_change(&rate, 1000, 100, START);
 	cr_assert_eq(bucket_tokens(&b, &rate, START), 0);
@@ -347,25 +347,60 @@ Test(bucket, a_new_rate_keeps_the_time_that_is_lacking_within_its_own_burst)
 	        "counted from the change, whenever the bucket hears of it");
 	cr_assert_eq(bucket_take(&b, &rate, START), BUCKET_EMPTY);
 	cr_assert_eq(take_all(&b, &rate, START + 100 * CLOCK_MSEC), 100);
-	/* The other way: 50 ms are lacking, whatever they are worth. */
+	/* 5 of 10 are left, and 15 of 20. A third of one at the old rate is one at the new. */
 	b = (struct bucket){.full_at = 0};
-	bucket_rate_change(&rate, 1000, 101, START);
+	rate = rate_make(3, 10);
+	for (int i = 0; i < 5; i++)
+		cr_assert_eq(bucket_take(&b, &rate, START), 0);
+	bucket_rate_change(&rate, 7, 20, START + 1);
+	cr_assert_eq(bucket_tokens(&b, &rate, START + 1), 15);
+	cr_assert_eq(take_all(&b, &rate, START + 1), 15);
+	/* All 20 lack, less 3 in a ns: at 7 a second that is so many ns, rounded up. */
+	cr_assert_eq(bucket_wait(&b, &rate, START + 1), (CLOCK_SEC - 3 + 6) / 7);
+	/* 51 of 101 are left, and all of 10. */
+	b = (struct bucket){.full_at = 0};
+	rate = rate_make(1000, 101);
 	for (int i = 0; i < 50; i++)
 		cr_assert_eq(bucket_take(&b, &rate, START), 0);
 	bucket_rate_change(&rate, 10, 10, START);
-	cr_assert_eq(bucket_tokens(&b, &rate, START), 9);
-	cr_assert(bucket_is_full(&b, &rate, START + 50 * CLOCK_MSEC));
+	cr_assert(bucket_is_full(&b, &rate, START));
 	/* One from before is not given back after. */
 	bucket_return(&b, &rate, START, START + CLOCK_SEC / 10);
-	cr_assert_eq(take_all(&b, &rate, START), 9);
+	cr_assert_eq(take_all(&b, &rate, START), 10);
 	bucket_return(&b, &rate, START, START + CLOCK_SEC / 10);
 	cr_assert_eq(take_all(&b, &rate, START), 0);
 	/* None, and one again. */
 	bucket_rate_change(&rate, 0, 0, START);
 	cr_assert_eq(bucket_take(&b, &rate, START), 0);
+	bucket_adapt(&b, &rate);
 	bucket_rate_change(&rate, 20, 0, START);
-	cr_assert_leq(take_all(&b, &rate, START), 20);
+	cr_assert_eq(take_all(&b, &rate, START), 20);
 	cr_assert_eq(take_all(&b, &rate, START + CLOCK_SEC), 20);
+}
+
+/* Two rates with the same takes behind them, one left for the other. */
+Test(bucket, whom_the_old_rate_and_the_new_allow_is_not_refused)
+{
+	for (unsigned seed = 1; seed <= 300; seed++) {
+		struct bucket b = {.full_at = 0}, old = b, own = b;
+		uint64_t now = START;
+
+		srand(seed);
+		struct bucket_rate rate = random_rate(), to = random_rate(), was = rate;
+
+		for (int i = 0; i < 60; i++, now += random_step(&rate)) {
+			if (bucket_take(&b, &rate, now) != 0)
+				continue;
+			(void)bucket_take(&old, &was, now);
+			(void)bucket_take(&own, &to, now);
+		}
+		bucket_rate_change(&rate, to.rate, to.burst, now);
+		uint32_t least = bucket_tokens(&old, &was, now);
+
+		if (bucket_tokens(&own, &to, now) < least)
+			least = bucket_tokens(&own, &to, now);
+		cr_assert_geq(bucket_tokens(&b, &rate, now), least, "seed %u", seed);
+	}
 }
 
 Test(bucket, whatever_the_rates_were_the_new_one_holds_and_does_not_lock_out)
@@ -380,6 +415,7 @@ Test(bucket, whatever_the_rates_were_the_new_one_holds_and_does_not_lock_out)
 			struct bucket_rate to = random_rate();
 			size_t n = 0;
 
+			bucket_adapt(&b, &rate);
 			bucket_rate_change(&rate, to.rate, to.burst, now);
 			if (rand() % 2)
 				cr_assert_leq(bucket_wait(&b, &rate, now),

@@ -130,6 +130,11 @@ Test(bucket_shared, the_same_limits_again_change_nothing)
 	cr_assert_eq(bucket_shared_take(&s, START), 0);
 	cr_assert_eq(bucket_shared_tokens(&s, START), UINT32_MAX);
 	bucket_shared_set(&s, 5, 6, START);
-	cr_assert_eq(bucket_shared_tokens(&s, START), 1, "the second lacking is kept");
+	cr_assert_eq(bucket_shared_tokens(&s, START), 6, "there was no limit to lack of");
+	for (int i = 0; i < 6; i++)
+		cr_assert_eq(bucket_shared_take(&s, START), 0);
+	bucket_shared_set(&s, 1, 6, START);
+	bucket_shared_set(&s, 100, 7, START);
+	cr_assert_eq(bucket_shared_tokens(&s, START), 1, "what the burst has grown by");
 	bucket_shared_destroy(&s);
 }

@@ -142,10 +142,13 @@ Test(source, each_source_has_a_bucket)
 	cr_assert_eq(find(books, 1, START + CLOCK_SEC / 2, &view), 0);
 	cr_assert_eq(view.open, 3);
 	cr_assert_eq(view.tokens, 1);
-	/* The same limits again change nothing, others keep what is lacking. */
+	/* The same limits again change nothing, others keep the tokens, and what the burst grew by,
+	 * also where there were two changes and no client between. */
 	source_set_limits(books, 0, 2, 3, START);
 	cr_assert_eq(take(books, 1, START, &entry), SOURCE_RATE);
+	source_set_limits(books, 0, 1, 3, START);
 	source_set_limits(books, 0, 4, 4, START);
+	cr_assert_eq(take(books, 1, START, &entry), 0);
 	cr_assert_eq(take(books, 1, START, &entry), SOURCE_RATE);
 	cr_assert_eq(take(books, 1, START + CLOCK_SEC / 4, &entry), 0);
 	source_set_limits(books, 0, 0, 0, START);

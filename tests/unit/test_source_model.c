@@ -50,22 +50,27 @@ struct model {
 	uint64_t now, forgotten, early;
 };
 
-/* What the row lacks now, under the limits of now. */
+/* What the row lacks now, under the limits of now, through all that there were meanwhile. */
 static wide row_lack(const struct model *m, const struct row *row)
 {
-	uint32_t old = m->rate[row->limits], rate = m->rate[m->limits];
-	wide lack = row->lack - (wide)(m->now - row->at) * old;
+	wide lack = row->lack;
+	uint64_t at = row->at;
 
-	if (row->limits != m->limits) {
-		/* Until when, whole ns; not above an empty bucket's time since the change. */
-		wide until = old ? row->at + (uint64_t)(row->lack / old) : row->at;
-		wide most = rate ? (m->burst[m->limits] * TOKEN + rate - 1) / rate : 0;
-
-		if (rate && until > (wide)m->since[m->limits] + most)
-			until = (wide)m->since[m->limits] + most;
-		lack = (until - (wide)m->now) * rate;
+	for (uint64_t i = row->limits; i < m->limits; i++) {
+		/* Tokens lacking, or tokens left if that is more; all of them after no limit. */
+		wide left = m->burst[i] * TOKEN - lack +
+		            (wide)(m->since[i + 1] - at) * m->rate[i];
+		if (m->rate[i] == 0 || left > m->burst[i] * TOKEN)
+			left = m->burst[i] * TOKEN;
+		wide fewer = m->burst[i + 1] * TOKEN - left;
+		lack = m->burst[i] * TOKEN - left;
+		lack = lack < fewer ? lack : fewer;
+		if (m->rate[i] == 0 || lack < 0)
+			lack = 0;
+		at = m->since[i + 1];
 	}
-	return lack > 0 ? lack : 0;
+	lack -= (wide)(m->now - at) * m->rate[m->limits];
+	return lack > 0 && m->rate[m->limits] > 0 ? lack : 0;
 }
 
 static int model_outcome(const struct model *m, const struct row *row, bool exempt)
