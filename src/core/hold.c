@@ -178,8 +178,9 @@ static bool queue_is_high(struct worker *w)
 	if (listener_read_queue(w->port->listen_fd, &queue) < 0)
 		return false;
 	port_note_depth(w->port, queue.depth);
-	/* Behind the closed gate the queue is as short as can be, on purpose. */
-	return queue.depth > 0 && !atomic_load(&w->port->gate_closed) &&
+	/* 0: behind the closed gate the queue is as short as can be, on purpose. Asked of the
+	 * kernel, as it comes with the depth: a flag of ours would be early or late. */
+	return queue.effective > 0 &&
 	       (uint64_t)queue.depth * 4 >= (uint64_t)queue.effective * 3;
 }
 

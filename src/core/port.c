@@ -236,7 +236,7 @@ int port_start(struct port *port)
 static int listen_as(struct port *port, const struct config *config)
 {
 	/* The gate's opening brings the new one. */
-	if (atomic_load(&port->gate_closed))
+	if (port->gate_closed)
 		return 0;
 	return listen(port->listen_fd, (int)config->backlog) < 0 ? -errno : 0;
 }
@@ -244,11 +244,11 @@ static int listen_as(struct port *port, const struct config *config)
 int port_set_gate(struct port *port, bool closed)
 {
 	uint64_t now = clock_now();
-	if (atomic_load(&port->gate_closed) == closed)
+	if (port->gate_closed == closed)
 		return 0;
 	if (listen(port->listen_fd, closed ? 0 : (int)port->versions->config.backlog) < 0)
 		return -errno;
-	atomic_store(&port->gate_closed, closed);
+	port->gate_closed = closed;
 	if (closed)
 		port->gates++;
 	else

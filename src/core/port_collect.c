@@ -95,7 +95,7 @@ void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
 	ret->queue_depth = queue.depth;
 	ret->queue_depth_peak = atomic_load(&port->depth_peak);
 	ret->kernel_drops = drops;
-	ret->gate_closed = atomic_load(&port->gate_closed);
+	ret->gate_closed = port->gate_closed;
 	ret->gates = port->gates;
 	ret->gated_ns = port->gated_ns + (ret->gate_closed ? now - port->gate_since : 0);
 

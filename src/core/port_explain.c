@@ -87,7 +87,7 @@ static bool explain_slots(struct port *port, uint64_t now, struct port_verdict *
 	(void)listener_read_queue(port->listen_fd, &queue);
 	v->queue = queue.depth;
 	v->queue_max = queue.effective;
-	v->gate_closed = atomic_load(&port->gate_closed);
+	v->gate_closed = port->gate_closed;
 	return able;
 }
 
@@ -100,7 +100,7 @@ static void explain_full(const struct config *c, bool able, struct port_verdict 
 	v->rule[SHED_BACKLOG] =
 	        c->queue_timeout == CLOCK_INFINITY
 	                ? PORT_RULE_OFF
-	                : rule_of(!able && v->queue > 0 && !v->gate_closed &&
+	                : rule_of(!able && v->queue_max > 0 &&
 	                          (uint64_t)v->queue * 4 >= (uint64_t)v->queue_max * 3);
 }
 

@@ -155,11 +155,11 @@ struct port {
 	_Atomic unsigned alive;   /* workers that answer */
 	_Atomic(const struct config *) config;
 
-	_Atomic bool gate_closed;
 	_Atomic bool top_sums;      /* several spells count as one, for port_top_shed */
 	_Atomic uint32_t asked_max; /* slots as asked for, also in a dry run */
 
 	/* The main thread's. */
+	bool gate_closed;
 	uint64_t gates;      /* how often the gate was closed */
 	uint64_t gated_ns;   /* and for how long, without the time that is on */
 	uint64_t gate_since; /* ns */

@@ -206,6 +206,26 @@ Test(hold, three_quarters_of_the_queue_shed_the_eldest_at_once)
 	rig_close(&rig);
 }
 
+/* The moment between listen(fd, 0) and the note of it, at the closing, and after, at the opening. */
+Test(hold, behind_a_gate_that_moves_no_queue_is_long)
+{
+	struct rig rig;
+	int served[1], client[2];
+	rig_init(&rig, 1, 1);
+	rig.config.queue_timeout = MS(600000);
+	rig_open(&rig, &quiet_service);
+	client[0] = fill_and_hold(&rig, served);
+	client[1] = rig_connect(&rig);
+	cr_assert_eq(listen(rig.port->listen_fd, 0), 0);
+	(void)rig_run(&rig, MS(100), 100);
+	cr_assert_eq(shed_for(&rig, SHED_BACKLOG), 0);
+	cr_assert_eq(rig_look(client[0]), '-');
+	cr_assert_eq(rig_look(client[1]), '-');
+	close_clients(client, 2);
+	close_clients(served, 1);
+	rig_close(&rig);
+}
+
 Test(hold, a_client_that_resets_while_held_is_aborted)
 {
 	struct rig rig;
