@@ -7,7 +7,7 @@
  * that turn out to have been dead from the start, which were shed (shed_dead). Timeouts cost
  * O(1) an event: each list is in order of time because every entry waits equally long.
  *
- * Reads next: counters.c.
+ * Reads next: conn_evict.c.
  */
 #include "core/conn.h"
 
@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -32,8 +31,6 @@
 /* Moving again within this time does not move a connection in its list: it saves the
  * cache misses and costs that much precision. */
 #define CONN_TOUCH_NS CLOCK_MSEC
-/* Connections to look at for one to evict. */
-#define CONN_EVICT_LOOKS 64
 
 static const bool allowed[CONN_STATE_COUNT][CONN_STATE_COUNT] = {
         [CONN_FREE] = {[CONN_OPEN] = true, [CONN_LINGER] = true},
@@ -384,49 +381,6 @@ static uint64_t silent_timeout(const struct config *config, enum close_reason *r
 	             (config->idle == 0 || config->first_byte <= config->idle);
 	*ret_reason = first ? CLOSE_FIRST_BYTE : CLOSE_IDLE;
 	return first ? config->first_byte : config->idle;
-}
-
-/* The OPEN connection that has been idle longest, or NULL: the first of a list, for each is in order
- * of time. */
-static struct conn *idlest(const struct worker *w)
-{
-	struct list *silent = list_first(&w->conns.silent[0]);
-	struct list *talking = list_first(&w->conns.talking[0]);
-	struct conn *a = silent ? container_of(silent, struct conn, timer) : NULL;
-	struct conn *b = talking ? container_of(talking, struct conn, timer) : NULL;
-	if (a && b)
-		return a->active <= b->active ? a : b;
-	return a ? a : b;
-}
-
-uint64_t conn_idlest(const struct worker *w)
-{
-	const struct conn *conn = idlest(w);
-	return conn ? conn->active : CLOCK_INFINITY;
-}
-
-/* It has sent something that is still to be read: not it was idle, but the worker late. What nobody
- * wants to read (the client does not read either) does not count. */
-static bool is_unheard(const struct conn *conn)
-{
-	int bytes = 0;
-	return (conn->watch.events & EPOLLIN) &&
-	       ioctl(conn->watch.fd, FIONREAD, &bytes) == 0 && bytes > 0;
-}
-
-bool conn_evict(struct worker *w, uint64_t idle)
-{
-	for (unsigned i = 0; i < CONN_EVICT_LOOKS; i++) {
-		struct conn *conn = idlest(w);
-		if (!conn || w->now < clock_add(conn->active, idle))
-			return false;
-		if (!is_unheard(conn)) {
-			conn_close(conn, CLOSE_EVICTED);
-			return true;
-		}
-		conn_touch(conn, true);
-	}
-	return false;
 }
 
 static uint64_t sooner(uint64_t a, uint64_t b)
