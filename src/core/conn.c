@@ -129,14 +129,31 @@ static void note_open(struct worker *w)
 {
 	struct port *port = w->port;
 	count(&w->conns.open, 1);
-	/* used is never less than what is open: the exact sum is needed only near a new
-	 * peak. */
+	/* Slots taken are never less than what is open: the exact sum is needed only near a
+	 * new peak. */
 	uint32_t peak = atomic_load_explicit(&port->peak, memory_order_relaxed);
-	if (atomic_load_explicit(&port->admit.used, memory_order_relaxed) > peak) {
+	uint32_t used = atomic_load_explicit(&port->admit.used, memory_order_relaxed);
+	used += atomic_load_explicit(&port->admit.priority_used, memory_order_relaxed);
+	if (used > peak) {
 		uint32_t n = port_connections(port);
 		while (n > peak && !atomic_compare_exchange_weak(&port->peak, &peak, n))
 			;
 	}
+}
+
+/* In a dry run: has conn, beyond the slots that were asked for, the right to a priority slot, and is
+ * there one? Then it changes to that, as the limits are to see it where it would be. */
+static bool move_to_priority_slot(struct conn *conn, const struct ticket *ticket)
+{
+	struct worker *w = conn->worker;
+	if (conn->priority_slot)
+		return true;
+	if (!ticket->priority || admit_take_priority(&w->port->admit) != 0)
+		return false;
+	conn->priority_slot = true;
+	list_move_to_end(&w->conns.silent[true], &conn->timer);
+	worker_give_slot(w, false);
+	return true;
 }
 
 /* A dry run counts whom it lets in although a limit speaks against it; such a one is in nobody's
@@ -146,7 +163,8 @@ static void note_would_shed(struct conn *conn, const struct ticket *ticket)
 	struct worker *w = conn->worker;
 	enum shed_reason reason = ticket->would_shed;
 	if (reason == SHED_COUNT &&
-	        port_asked_open(w->port, true) > atomic_load(&w->port->asked_max)) {
+	        port_asked_open(w->port, true) > atomic_load(&w->port->asked_max) &&
+	        !move_to_priority_slot(conn, ticket)) {
 		reason = SHED_FULL;
 		judge_undo(w, ticket);
 		conn->source = SOURCE_NONE;

@@ -113,13 +113,18 @@ static enum shed_reason first_rule(const struct port_verdict *v, enum port_rule 
 	return SHED_COUNT;
 }
 
+static bool has_priority_slot(const struct port_verdict *v)
+{
+	return v->priority && v->priority_used < v->priority_max;
+}
+
 static enum port_outcome judge_room(
         const struct config *c, bool able, struct port_verdict *v)
 {
 	bool fds = v->rule[SHED_FDS] == PORT_RULE_YES;
 	if (able)
 		return PORT_SERVED;
-	if (v->priority && !v->is_short && v->priority_used < v->priority_max)
+	if (!v->is_short && has_priority_slot(v))
 		return PORT_SERVED_PRIORITY;
 	if (c->evict_idle != CLOCK_INFINITY && v->idlest >= c->evict_idle)
 		return PORT_SERVED_EVICT;
@@ -145,7 +150,8 @@ static void explain_outcome(const struct port *port, const struct config *c, boo
 	if (c->dry_run && !draining) {
 		v->would = now;
 		if (now == SHED_COUNT &&
-		        port_asked_open(port, true) >= atomic_load(&port->asked_max))
+		        port_asked_open(port, true) >= atomic_load(&port->asked_max) &&
+		        !has_priority_slot(v))
 			v->would = SHED_FULL;
 		now = some = SHED_COUNT;
 	}

@@ -292,7 +292,8 @@ def test_short_of_descriptors(table):
 
 def test_dry_run():
     """Nobody is shed; what it would have been is said."""
-    options = {"source.deny": "127.0.5.0/24", "budget.max_connections": "2", "shed.dry_run": "yes"}
+    options = {"source.deny": "127.0.5.0/24", "budget.max_connections": "2", "shed.dry_run": "yes",
+               "source.priority": "127.0.7.1", "budget.priority": "1"}
     with Portd(options) as portd:
         crowd = portd.crowd()
         answer = verdict(portd, "127.0.5.1", "served", None, ["denied"])
@@ -300,7 +301,11 @@ def test_dry_run():
         for would in (None, None, "full"):
             equal(Answer(portd, "127.0.1.1").verdict["would_shed"], would, "slots")
             equal(try_it(portd, crowd, "127.0.1.1")[1], None, "what becomes of it")
-        equal(portd.stats()["would_shed"]["full"], 1, "counted")
+        for would in (None, "full"):
+            equal(Answer(portd, "127.0.7.1").verdict["would_shed"], would, "a priority slot")
+            equal(try_it(portd, crowd, "127.0.7.1")[1], None, "what becomes of it")
+        equal(portd.stats()["would_shed"]["full"], 2, "counted")
+        equal(portd.stats()["budget"]["priority_connections"], 1, "in a priority slot")
         check("; a dry run: counted as would_shed denied" in portd.portctl("explain", "127.0.5.1").stdout,
               "in words")
 

@@ -200,7 +200,9 @@ def test_settings_that_change_under_a_crowd(table):
 
 
 SCRIPT = {"source.deny": "127.0.9.0/24", "source.max_connections": "3", "source.rate": "1",
-          "source.burst": "7", "budget.rate": "1", "budget.burst": "55", "budget.max_connections": "15", "shed.queue_timeout": "0s", "workers.count": "1"}
+          "source.burst": "7", "budget.rate": "1", "budget.burst": "55", "budget.max_connections": "15",
+          "budget.priority": "4", "source.priority": FRIENDS.format(0) + "/24",
+          "shed.queue_timeout": "0s", "workers.count": "1"}
 
 
 def play(portd, stay, script):
@@ -233,7 +235,8 @@ def test_a_dry_run_counts_what_would_be_shed(table, stay, start_at):
     """The same clients with and without dry_run: would_shed is what shed was, reason by reason."""
     dice = random.Random(SEED)
     moves = [(dice.choice(("come", "come", "leave")), dice.choice(
-        ("127.0.9.1", "127.0.3.1", *(f"127.0.3.{n}" for n in range(1, 12))))) for _ in range(200)]
+        ("127.0.9.1", "127.0.3.1", *(f"127.0.3.{n}" for n in range(1, 12)),
+         *(FRIENDS.format(n) for n in range(1, 4))))) for _ in range(200)]
     script = {"moves": moves, "shed": ()}
     options = {**SCRIPT, "shed.start_at": start_at}
     with Portd(options, table=table) as portd:
@@ -272,6 +275,7 @@ def test_priority_slots_do_not_keep_the_gate_shut(table):
         portd.wait_until(lambda s: s["budget"]["connections"] == 4, 2, "the others left")
         portd.wait_until(lambda s: s["state"] != "full" and s["listener"]["gate"] == "open", 2,
                          "the spell is over")
+        equal(portd.stats()["budget"]["connections_peak"], 8, "the peak, of all")
         crowd.wait_served(crowd.connect(3, send=b"x", source=(FRESH.format(dice.randrange(1, 9)), 0)))
         crowd.ask(friends)
 
