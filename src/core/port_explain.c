@@ -113,6 +113,13 @@ static enum shed_reason first_rule(const struct port_verdict *v, enum port_rule 
 	return SHED_COUNT;
 }
 
+/* While full: nobody is looked at before those who came earlier have a slot, or have waited for as
+ * long as they may. */
+static bool is_behind(const struct config *c, const struct port_verdict *v)
+{
+	return c->queue_timeout > 0 && (uint64_t)v->held + v->queue > 0;
+}
+
 static bool has_priority_slot(const struct port_verdict *v)
 {
 	return v->priority && v->priority_used < v->priority_max;
@@ -125,7 +132,7 @@ static enum port_outcome judge_room(
 	if (able)
 		return PORT_SERVED;
 	if (!v->is_short && has_priority_slot(v))
-		return PORT_SERVED_PRIORITY;
+		return is_behind(c, v) ? PORT_WAITS_PRIORITY : PORT_SERVED_PRIORITY;
 	if (c->evict_idle != CLOCK_INFINITY && v->idlest >= c->evict_idle)
 		return PORT_SERVED_EVICT;
 	v->reason = fds ? SHED_FDS : SHED_FULL;
@@ -139,8 +146,9 @@ static void explain_outcome(const struct port *port, const struct config *c, boo
 	enum shed_reason some = first_rule(v, PORT_RULE_SOME);
 	bool draining = v->rule[SHED_DRAINING] == PORT_RULE_YES;
 	/* Where nobody is ever shed for waiting, nobody is accepted without a slot either. */
-	bool unseen = !able && !draining && c->queue_timeout == CLOCK_INFINITY &&
-	              c->evict_idle == CLOCK_INFINITY && v->priority_max == 0;
+	bool unasked = c->queue_timeout == CLOCK_INFINITY &&
+	               c->evict_idle == CLOCK_INFINITY && v->priority_max == 0;
+	bool unseen = !able && !draining && (unasked || is_behind(c, v));
 	v->reason = SHED_COUNT;
 	v->would = SHED_COUNT;
 	if (port_phase(port) >= PORT_STOPPED) {

@@ -37,9 +37,10 @@ enum port_outcome {
 	PORT_SERVED_PRIORITY, /* in a priority slot */
 	PORT_SERVED_EVICT,    /* in the slot of what has been idle longest */
 	PORT_WAITS,           /* for a slot; shed for reason when its time is up */
-	PORT_WAITS_JUDGED, /* it is looked at when a slot is free, and shed for reason then */
-	PORT_SHED,         /* at once */
-	PORT_SHED_SOME, /* or served: see PORT_RULE_SOME */
+	PORT_WAITS_JUDGED,    /* for its turn to be looked at; shed for reason then */
+	PORT_WAITS_PRIORITY,  /* for its turn, too; then it gets a priority slot */
+	PORT_SHED,            /* at once */
+	PORT_SHED_SOME,       /* or served: see PORT_RULE_SOME */
 	PORT_UNANSWERED, /* the kernel drops its SYN: the queue is full, or the gate closed */
 	PORT_LEFT,       /* portd stops; it waits for the next one */
 	PORT_REFUSED     /* portd stops */

@@ -39,6 +39,7 @@ static const char *outcome_name(enum port_outcome outcome)
 	        [PORT_SERVED_EVICT] = "served_evict",
 	        [PORT_WAITS] = "waits",
 	        [PORT_WAITS_JUDGED] = "waits_then_shed",
+	        [PORT_WAITS_PRIORITY] = "waits_priority",
 	        [PORT_SHED] = "shed",
 	        [PORT_SHED_SOME] = "shed_some",
 	        [PORT_UNANSWERED] = "unanswered",

@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "base/parse.h"
 
+#define WAIT_WORDS_MAX 128
+
 /* How a duration that is not a setting is said: "2.104 s". */
 static const char *format_ns(uint64_t ns, char buf[static PARSE_DURATION_TEXT_MAX])
 {
@@ -76,8 +78,8 @@ static void words_rate(const struct explain *x, enum shed_reason reason, char *b
 		        format_ns(wait, text), section, rate);
 	else
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
-		        "%u tokens; [%s] rate is %" PRIu64 " a second", tokens, section,
-		        rate);
+		        "%u token%s; [%s] rate is %" PRIu64 " a second", tokens,
+		        tokens == 1 ? "" : "s", section, rate);
 }
 
 static void words_pressure(const struct explain *x, char *buf)
@@ -194,7 +196,8 @@ static const char *behind_words(const struct port_verdict *v, char *buf, size_t 
 	return buf;
 }
 
-static const char *wait_words(const struct explain *x, char buf[static EXPLAIN_WORDS_MAX])
+/* ", up to 60s, behind 7 in the queue" */
+static const char *wait_words(const struct explain *x, char buf[static WAIT_WORDS_MAX])
 {
 	const struct port_verdict *v = &x->verdict;
 	uint64_t timeout = x->d->config.queue_timeout;
@@ -202,13 +205,37 @@ static const char *wait_words(const struct explain *x, char buf[static EXPLAIN_W
 
 	(void)behind_words(v, behind, sizeof(behind));
 	if (timeout == CLOCK_INFINITY)
+		(void)snprintf(buf, WAIT_WORDS_MAX, ", however long%s", behind);
+	else
+		(void)snprintf(buf, WAIT_WORDS_MAX, ", up to %s%s",
+		        parse_format_duration(timeout, after), behind);
+	return buf;
+}
+
+/* The outcomes that begin with waiting. */
+static const char *words_waits(
+        const struct explain *x, char buf[static EXPLAIN_WORDS_MAX])
+{
+	const struct port_verdict *v = &x->verdict;
+	const char *reason = v->reason == SHED_COUNT ? "" : counters_shed_name(v->reason);
+	char wait[WAIT_WORDS_MAX];
+
+	(void)wait_words(x, wait);
+	if (v->outcome == PORT_WAITS_PRIORITY)
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
-		        "would wait for a slot, however long%s", behind);
+		        "would wait for its turn%s; then served in a priority slot",
+		        wait);
+	else if (v->outcome == PORT_WAITS && x->d->config.queue_timeout == CLOCK_INFINITY)
+		(void)snprintf(buf, EXPLAIN_WORDS_MAX, "would wait for a slot%s", wait);
+	else if (v->outcome == PORT_WAITS)
+		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
+		        "would wait for a slot%s; then shed: %s", wait, reason);
+	else if (v->held || v->queue)
+		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
+		        "would wait for its turn%s; then shed: %s", wait, reason);
 	else
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
-		        "would wait for a slot, up to %s%s; then shed: %s",
-		        parse_format_duration(timeout, after), behind,
-		        counters_shed_name(v->reason));
+		        "would wait until a slot is free; then shed: %s", reason);
 	return buf;
 }
 
@@ -233,12 +260,9 @@ const char *explain_outcome(const struct explain *x, char buf[static EXPLAIN_WOR
 		        format_ns(v->idlest, text), behind);
 		break;
 	case PORT_WAITS:
-		return wait_words(x, buf);
 	case PORT_WAITS_JUDGED:
-		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
-		        "would wait until a slot is free%s, and be shed then: %s", behind,
-		        reason);
-		break;
+	case PORT_WAITS_PRIORITY:
+		return words_waits(x, buf);
 	case PORT_SHED:
 		(void)snprintf(
 		        buf, EXPLAIN_WORDS_MAX, "would be shed at once: %s", reason);

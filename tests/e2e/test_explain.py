@@ -202,10 +202,16 @@ def test_full_at_once(table):
 def test_full_waits(table, timeout):
     options = {"budget.max_connections": "4", "shed.queue_timeout": timeout,
                "source.deny": "127.0.9.0/24"}
+    behind = ", behind 7 in the queue; then "
     with Portd(options, table=table) as portd:
         crowd = portd.crowd()
         inside = portd.fill(crowd, 4)
         portd.wait_until(lambda s: s["state"] == "full", 2, "full")
+        if timeout == "infinity":
+            answer = verdict(portd, "127.0.9.1", "waits_then_shed", "denied")
+            equal(answer.verdict["words"], "would wait until a slot is free; then shed: denied", "words")
+        elif timeout == "1min":
+            shed_as_said(portd, crowd, "127.0.9.1", "denied")
         waiting = crowd.connect(7, send=b"x", source=("127.0.2.1", 0)) if timeout != "300ms" else []
         if waiting:
             portd.wait_until(lambda s: s["budget"]["held"] + s["listener"]["queue_depth"] == 7, 2, "7")
@@ -213,11 +219,16 @@ def test_full_waits(table, timeout):
         words = answer.verdict["words"]
         if timeout == "infinity":
             equal(words, "would wait for a slot, however long, behind 7 in the queue", "words")
-            verdict(portd, "127.0.9.1", "waits_then_shed", "denied", ["denied", "full"])
+            answer = verdict(portd, "127.0.9.1", "waits_then_shed", "denied", ["denied", "full"])
+            equal(answer.verdict["words"], f"would wait for its turn, however long{behind}shed: denied",
+                  "words")
         elif timeout == "1min":
             equal(words, "would wait for a slot, up to 60s, behind 7 in the queue; then shed: full",
                   "words")
-            verdict(portd, "127.0.9.1", "shed", "denied", ["denied", "full"])
+            answer = verdict(portd, "127.0.9.1", "waits_then_shed", "denied", ["denied", "full"])
+            equal(answer.verdict["words"], f"would wait for its turn, up to 60s{behind}shed: denied",
+                  "words")
+            waiting += crowd.connect(1, source=("127.0.9.1", 0))
         else:
             equal(words, "would wait for a slot, up to 300ms; then shed: full", "words")
             equal(try_it(portd, crowd, "127.0.1.1")[1], "full", "what becomes of it")
@@ -225,6 +236,36 @@ def test_full_waits(table, timeout):
         for client in inside:
             client.close()
         crowd.wait_served(waiting[:4])
+        if timeout == "1min":
+            equal(waiting[7].end, None, "who was denied is not looked at yet")
+            for client in waiting[:4]:
+                client.close()
+            crowd.wait_served(waiting[4:7])
+            crowd.wait_answered(waiting[7:])
+            portd.wait_until(lambda s: s["shed"]["denied"] == 2, 2, "denied when it was its turn")
+
+
+@for_each(timeout=("1min", "infinity"))
+def test_priority_behind_others(timeout):
+    """One is held, and nobody looks at who comes after it."""
+    options = {"budget.max_connections": "1", "budget.priority": "1", "source.priority": "127.0.7.1",
+               "shed.queue_timeout": timeout}
+    with Portd(options) as portd:
+        crowd = portd.crowd()
+        inside = portd.fill(crowd, 1)
+        portd.wait_until(lambda s: s["state"] == "full", 2, "full")
+        verdict(portd, "127.0.7.1", "served_priority")
+        held = crowd.connect(1, send=b"x", source=("127.0.2.1", 0))
+        portd.wait_until(lambda s: s["budget"]["held"] == 1, 2, "one is held")
+        answer = verdict(portd, "127.0.7.1", "waits_priority")
+        long = "however long" if timeout == "infinity" else "up to 60s"
+        equal(answer.verdict["words"], f"would wait for its turn, {long}, behind 1 in the queue; then "
+              "served in a priority slot", "words")
+        friend = crowd.connect(1, send=b"x", source=("127.0.7.1", 0))
+        portd.wait_until(lambda s: s["listener"]["queue_depth"] == 1, 2, "it waits")
+        inside[0].close()
+        crowd.wait_served(held + friend)
+        equal(portd.stats()["budget"]["priority_connections"], 1, "in a priority slot")
 
 
 def test_the_queue_is_full():
