@@ -197,9 +197,7 @@ int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 	note_open(w);
 	if (w->config->dry_run)
 		note_would_shed(conn, ticket);
-	if (admit_free(&w->port->admit) == 0 &&
-	        port_ordinary(w->port) >= atomic_load(&w->port->admit.max))
-		port_begin_spell(w, STATE_CAUSE_SLOTS);
+	port_check_full(w);
 
 	int r = service->open ? service->open(conn) : 0;
 	if (r > 0)

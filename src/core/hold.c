@@ -196,12 +196,15 @@ static uint64_t held_expiry(const struct worker *w)
 /* Tries to find the held client a slot. */
 static bool place_held(struct worker *w)
 {
+	struct ticket *ticket = &w->held.ticket;
 	int owner = hold_room_take(w);
 	if (owner >= 0)
 		return give(w, (unsigned)owner);
-	if (!w->held.ticket.priority || !hold_room_take_priority(w))
+	/* A reload may have changed the list since it was judged. */
+	ticket->priority = judge_is_priority(w, &ticket->peer);
+	if (!ticket->priority || !hold_room_take_priority(w))
 		return false;
-	w->held.ticket.priority_slot = true;
+	ticket->priority_slot = true;
 	return give(w, w->id);
 }
 

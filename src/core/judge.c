@@ -18,6 +18,11 @@ bool judge_is_denied(const struct worker *w, const struct addr *peer)
 	               !prefix_set_match(c->source_allow, peer));
 }
 
+bool judge_is_priority(const struct worker *w, const struct addr *peer)
+{
+	return prefix_set_match(w->config->source_priority, peer);
+}
+
 bool judge_is_idle(const struct config *c)
 {
 	return prefix_set_count(c->source_deny) == 0 &&
@@ -79,7 +84,7 @@ static enum shed_reason judge_all(struct worker *w, struct ticket *ticket)
 		return judge_load(w, ticket);
 	if (judge_is_denied(w, &ticket->peer))
 		return SHED_DENIED;
-	ticket->priority = prefix_set_match(w->config->source_priority, &ticket->peer);
+	ticket->priority = judge_is_priority(w, &ticket->peer);
 	enum shed_reason reason = judge_source(w, ticket);
 	if (reason == SHED_COUNT && !ticket->priority)
 		reason = judge_load(w, ticket);

@@ -39,5 +39,7 @@ uint64_t judge_pressure(const struct port *port, const struct config *config);
 
 /* Is it denied by its address alone? For who sheds everybody anyway. */
 bool judge_is_denied(const struct worker *worker, const struct addr *peer);
+/* Has it priority by the list of now? AF_UNSPEC has none. */
+bool judge_is_priority(const struct worker *worker, const struct addr *peer);
 
 #endif

@@ -456,6 +456,13 @@ void port_begin_spell(struct worker *w, enum state_cause cause)
 		worker_tell_main(w);
 }
 
+void port_check_full(struct worker *w)
+{
+	const struct admit *admit = &w->port->admit;
+	if (admit_free(admit) == 0 && port_ordinary(w->port) >= atomic_load(&admit->max))
+		port_begin_spell(w, STATE_CAUSE_SLOTS);
+}
+
 void port_check_spell(struct worker *w)
 {
 	struct port *port = w->port;

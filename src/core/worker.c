@@ -113,6 +113,8 @@ static void wake_ready(struct watch *watch, uint32_t events)
 		w->config = config;
 		w->unjudged = judge_is_idle(config);
 		atomic_store(&w->config_seen, config);
+		/* Fewer slots than are open, maybe: that shows without a client, too. */
+		port_check_full(w);
 	}
 	enum port_phase phase = port_phase(w->port);
 	if (phase != w->phase)

@@ -249,7 +249,8 @@ uint32_t port_connections(const struct port *port);
 uint32_t port_ordinary(const struct port *port);
 /* Of those, without whom a dry run (if one is on) has let in against a limit. */
 uint32_t port_asked_open(const struct port *port, bool dry_run);
-/* In port.c: a spell's begin and end. */
+/* In port.c: a spell's begin, for want of slots if there is none, and its end. */
+void port_check_full(struct worker *w);
 void port_begin_spell(struct worker *w, enum state_cause cause);
 void port_check_spell(struct worker *w);
 /* The queue was seen this deep. */

@@ -121,6 +121,35 @@ def test_limits(how):
         portd.wait_until(lambda s: s["state"] == "open", 2, "open with 7 of 10 and 90%", crowd)
 
 
+@for_each(how=WAYS, what=("slots", "dry_run"))
+def test_fewer_slots_than_are_open(how, what):
+    """It is full from then on, not from the next client on."""
+    options = {"budget.max_connections": "4" if what == "slots" else "2", "shed.gate": "on",
+               "shed.gate_after": "0s", "shed.dry_run": "no" if what == "slots" else "yes"}
+    with Portd(options) as portd:
+        served = portd.fill(portd.crowd(), 3)
+        change(portd, how, budget__max_connections="2", shed__dry_run="no")
+        portd.wait_until(lambda s: s["state"] == "full" and s["listener"]["gate"] == "closed", 2, "full")
+        equal(portd.portctl("health").returncode, 1, "exit status of portctl health")
+        served.pop().close()
+        served.pop().close()
+        portd.wait_until(lambda s: s["state"] == "open" and s["listener"]["gate"] == "open", 2, "open")
+
+
+@for_each(how=WAYS)
+def test_the_held_one_comes_first_from_now_on(how):
+    options = {"budget.max_connections": "1", "budget.priority": "1", "source.priority": "127.0.7.7",
+               "shed.queue_timeout": "infinity"}
+    with Portd(options) as portd:
+        crowd = portd.crowd()
+        portd.fill(crowd, 1)
+        held = crowd.connect(1, send=b"x", source=("127.0.7.1", 0))
+        portd.wait_until(lambda s: s["budget"]["held"] == 1, 2, "one is held")
+        change(portd, how, source__priority="127.0.7.1")
+        crowd.wait_served(held)
+        equal(portd.stats()["budget"]["priority_connections"], 1, "in a priority slot")
+
+
 @for_each(how=WAYS)
 def test_log_level(how):
     with Portd() as portd:
