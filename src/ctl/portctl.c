@@ -239,6 +239,9 @@ static int unknown_command(const char *command)
 	return usage_error();
 }
 
+/* Bytes of a wrong operand that are shown. */
+#define OPERAND_SEEN_MAX 64U
+
 /* An address goes to portd as it was understood. Returns -1 and writes it, else the exit code. */
 static int read_operand(const char *operand, char ret[static ADDR_HOST_MAX])
 {
@@ -248,8 +251,18 @@ static int read_operand(const char *operand, char ret[static ADDR_HOST_MAX])
 		(void)addr_format_host(&address, ret);
 		return -1;
 	}
-	(void)fputs("portctl: explain needs one IP address, such as 203.0.113.7 or "
-	            "2001:db8::7, without a port, a length or a name\n",
+	if (!operand)
+		operand = "";
+	size_t len = strlen(operand);
+	char seen[4 * OPERAND_SEEN_MAX + 1];
+
+	(void)parse_format_escapes((const uint8_t *)operand,
+	        len < OPERAND_SEEN_MAX ? len : OPERAND_SEEN_MAX, seen, sizeof(seen));
+	(void)fprintf(stderr,
+	        "portctl: explain: '%s%s' is no IP address; allowed: ", seen,
+	        len > OPERAND_SEEN_MAX ? "..." : "");
+	(void)fputs("one alone, such as 203.0.113.7 or 2001:db8::7, without a port, a "
+	            "length or a name\n",
 	        stderr);
 	return usage_error();
 }

@@ -448,6 +448,9 @@ def test_addresses():
                       ("::" * 2000,), ("1.2.3.4", "5.6.7.8"), ("1.2.3.4", "--off"), ("--json",)):
             result = portd.portctl("explain", *words)
             equal((result.returncode, result.stdout), (64, ""), repr(words)[:80])
+            if len(words) == 1 and words[0].isprintable() and words[0][:1] not in "- ":
+                check(f"'{words[0][:64]}" in result.stderr, result.stderr)
+            check("\x1b" not in result.stderr, result.stderr)
             check("\x1b" not in result.stderr and len(result.stderr) < 6000, repr(words)[:80])
         for word in ("1.2.3", "x" * 200, "\x1b[2J", "1.2.3.4%1", "\x80\xff", "'", "json"):
             answer = portd.request(f"explain {word}")
