@@ -447,10 +447,10 @@ void port_begin_spell(struct worker *w, enum state_cause cause)
 	        .cause = cause, .began = w->now, .depth_began = queue.depth};
 	(void)pthread_mutex_lock(&port->spell_lock);
 	bool began = state_spell_begin(&port->state, cause, queue.depth, w->now) == 1;
-	if (began && !atomic_load(&port->top_sums))
-		source_begin_spell(port->sources);
-	if (began)
+	if (began) {
+		port_top_begin(port, w->now);
 		(void)event_push(&port->spell_events, &event);
+	}
 	(void)pthread_mutex_unlock(&port->spell_lock);
 	if (began)
 		worker_tell_main(w);

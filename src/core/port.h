@@ -84,9 +84,10 @@ unsigned port_unanswered(const struct port *port);
 int port_next_event(struct port *port, struct event *ret, uint64_t *ret_dropped);
 
 /* «; most of them from NETWORK (N), NETWORK (N)»: the source networks that were shed most in this
- * spell of being full, or in the last one; "" if none was. Returns buf. */
+ * spell of being full; "" if none was, or another has begun since. Returns buf. */
 #define PORT_TOP_MAX 256
-char *port_format_top_shed(struct port *port, char buf[static PORT_TOP_MAX]);
+char *port_format_top_shed(struct port *port, const struct state_spell *spell,
+        char buf[static PORT_TOP_MAX]);
 
 /* Fills *ret; workers points to an array owned by port, overwritten by the next call.
  * extra_fds: descriptors of the main thread beyond those of port. */

@@ -249,18 +249,58 @@ size_t port_top_shed(struct port *port, size_t n, struct source_view *ret)
 	return source_top_shed(port->sources, clock_now(), n, ret);
 }
 
-void port_top_sum(struct port *port, bool sum)
+static void top_reset(struct port *port, uint64_t since)
 {
-	if (atomic_exchange(&port->top_sums, sum) && !sum)
-		source_begin_spell(port->sources);
+	source_begin_spell(port->sources);
+	port->top_since = since;
+	port->top_spells = 0;
 }
 
-char *port_format_top_shed(struct port *port, char buf[static PORT_TOP_MAX])
+void port_top_begin(struct port *port, uint64_t now)
+{
+	if (!port->top_sums)
+		top_reset(port, now);
+	port->top_spells++;
+}
+
+void port_top_sum(struct port *port, bool sum)
+{
+	struct state_spell spell;
+	(void)pthread_mutex_lock(&port->spell_lock);
+	if (port->top_sums && !sum) {
+		bool on = port_spell(port, &spell);
+		top_reset(port, on ? spell.began : 0);
+		port->top_spells = on;
+	}
+	port->top_sums = sum;
+	(void)pthread_mutex_unlock(&port->spell_lock);
+}
+
+uint32_t port_top_spells(struct port *port)
+{
+	(void)pthread_mutex_lock(&port->spell_lock);
+	uint32_t n = port->top_spells;
+	(void)pthread_mutex_unlock(&port->spell_lock);
+	return n;
+}
+
+bool port_top_is_of(struct port *port, const struct state_spell *spell)
+{
+	(void)pthread_mutex_lock(&port->spell_lock);
+	bool is = port->top_spells == 1 && port->top_since == spell->began;
+	(void)pthread_mutex_unlock(&port->spell_lock);
+	return is;
+}
+
+char *port_format_top_shed(
+        struct port *port, const struct state_spell *spell, char buf[static PORT_TOP_MAX])
 {
 	struct source_view top[3];
 	char net[PREFIX_TEXT_MAX];
-	size_t len = 0;
-	size_t n = source_top_shed(port->sources, clock_now(), ARRAY_SIZE(top), top);
+	size_t len = 0, n = 0;
+
+	if (port_top_is_of(port, spell))
+		n = source_top_shed(port->sources, clock_now(), ARRAY_SIZE(top), top);
 
 	buf[0] = '\0';
 	for (size_t i = 0; i < n && len < PORT_TOP_MAX; i++)

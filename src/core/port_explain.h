@@ -16,6 +16,7 @@
 #include "core/counters.h"
 #include "core/record.h"
 #include "core/source.h"
+#include "core/state.h"
 #include "net/addr.h"
 #include "net/prefix.h"
 
@@ -94,11 +95,15 @@ struct port_records {
 int port_records(struct port *port, const struct addr *peer, const struct prefix *net,
         struct port_records *ret);
 
-/* The source networks that were shed most since the spell of being full began, or port_top_begin was
- * called: as source_top_shed. */
+/* The source networks that were shed most in the spell of being full that began last, or in all that
+ * are summed up: as source_top_shed. */
 size_t port_top_shed(struct port *port, size_t n, struct source_view *ret);
 /* While `sum` is true the beginning of a spell does not make that count begin anew: several spells
- * are told of as one. With false it begins anew now. */
+ * are told of as one. With false it begins anew now, in the midst of a spell if one is on. */
 void port_top_sum(struct port *port, bool sum);
+/* How many that are, the one that is on included. */
+uint32_t port_top_spells(struct port *port);
+/* Is that count one of this spell alone? */
+bool port_top_is_of(struct port *port, const struct state_spell *spell);
 
 #endif

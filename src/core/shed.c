@@ -35,10 +35,11 @@ void shed_note(struct worker *w, enum shed_reason reason, const struct addr *pee
 		return;
 	struct prefix net = prefix_mask(
 	        peer, (unsigned)w->config->prefix4, (unsigned)w->config->prefix6);
-	if (peer->family != AF_UNSPEC)
-		source_note_shed(w->port->sources, &net, reason, w->now);
-	state_note_shed(
+	/* First the sum: no network is to have more of it than there is. */
+	bool in_spell = state_note_shed(
 	        &w->port->state, reason != SHED_FULL && reason != SHED_FDS, w->now);
+	if (peer->family != AF_UNSPEC)
+		source_note_shed(w->port->sources, &net, reason, in_spell, w->now);
 }
 
 void shed(struct worker *w, int fd, enum shed_reason reason, const struct addr *peer)

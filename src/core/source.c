@@ -118,21 +118,27 @@ static uint32_t add_one(uint32_t n)
 	return n < UINT32_MAX ? n + 1 : n;
 }
 
+static void note_in_spell(struct source_books *books, struct source_past *past)
+{
+	uint32_t n = add_one(spell_count(books, past));
+	/* The count first: with the new spell an old count would be a lie. */
+	atomic_store_explicit(&past->shed_spell, n, memory_order_relaxed);
+	atomic_store_explicit(
+	        &past->spell, atomic_load(&books->spell), memory_order_release);
+}
+
 void source_note_shed(struct source_books *books, const struct prefix *net,
-        enum shed_reason reason, uint64_t now)
+        enum shed_reason reason, bool in_spell, uint64_t now)
 {
 	struct source_stripe *s;
 	struct source_entry *e = source_table_get(books, net, now, &s);
 	if (e) {
 		struct source_past *past = &books->past[source_table_index(books, e)];
-		uint32_t n = add_one(spell_count(books, past));
 		past->shed[reason] = add_one(past->shed[reason]);
 		past->shed_last = reason;
 		past->shed_at = now;
-		/* The count first: with the new spell an old count would be a lie. */
-		atomic_store_explicit(&past->shed_spell, n, memory_order_relaxed);
-		atomic_store_explicit(
-		        &past->spell, atomic_load(&books->spell), memory_order_release);
+		if (in_spell)
+			note_in_spell(books, past);
 		source_table_touch(books, s, e, now);
 	}
 	source_table_unlock(s);

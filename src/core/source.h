@@ -54,7 +54,7 @@ struct source_view {
 	uint64_t seen;              /* when it was last heard of */
 	uint64_t shed_at;           /* when it was last shed; 0: never */
 	enum shed_reason shed_last; /* and why */
-	uint32_t shed_spell;        /* times since source_begin_spell */
+	uint32_t shed_spell;        /* times in spells since source_begin_spell */
 	uint32_t shed[SHED_COUNT];  /* times; these counters stop at UINT32_MAX */
 	int outcome;                /* what source_take, with how = 0, would say now */
 };
@@ -97,9 +97,9 @@ void source_give(struct source_books *books, uint32_t entry, uint64_t now);
 void source_undo(
         struct source_books *books, const struct source_ticket *ticket, uint64_t now);
 
-/* A connection from net was shed. */
+/* A connection from net was shed; in_spell: shed_spell counts it, too. */
 void source_note_shed(struct source_books *books, const struct prefix *net,
-        enum shed_reason reason, uint64_t now);
+        enum shed_reason reason, bool in_spell, uint64_t now);
 /* From now on shed_spell counts from 0 again. */
 void source_begin_spell(struct source_books *books);
 

@@ -133,18 +133,21 @@ int state_spell_end(struct state_machine *m, uint64_t now, struct state_spell *r
 	return ended;
 }
 
-void state_note_shed(struct state_machine *m, bool at_once, uint64_t now)
+bool state_note_shed(struct state_machine *m, bool at_once, uint64_t now)
 {
-	if (state_is_spell(m))
+	bool in_spell = state_is_spell(m);
+
+	if (in_spell)
 		atomic_fetch_add_explicit(&m->spell_shed, 1, memory_order_relaxed);
 	if (!at_once)
-		return;
+		return in_spell;
 	pthread_mutex_lock(&m->lock);
 	settle(m, now);
 	/* 0 stands for none. */
 	if (now > m->shed_at)
 		m->shed_at = now;
 	pthread_mutex_unlock(&m->lock);
+	return in_spell;
 }
 
 void state_note_depth(struct state_machine *m, uint64_t depth)

@@ -80,8 +80,9 @@ static inline bool state_is_spell(const struct state_machine *m)
 	return atomic_load_explicit(&m->in_spell, memory_order_seq_cst);
 }
 
-/* Somebody was shed. at_once: for a reason that does not wait. */
-void state_note_shed(struct state_machine *m, bool at_once, uint64_t now);
+/* Somebody was shed. at_once: for a reason that does not wait. Returns whether it counts to a spell
+ * that is on. */
+bool state_note_shed(struct state_machine *m, bool at_once, uint64_t now);
 /* The queue was seen this deep. */
 void state_note_depth(struct state_machine *m, uint64_t depth);
 void state_set_draining(struct state_machine *m, bool draining, uint64_t now);

@@ -155,8 +155,12 @@ struct port {
 	_Atomic unsigned alive;   /* workers that answer */
 	_Atomic(const struct config *) config;
 
-	_Atomic bool top_sums;      /* several spells count as one, for port_top_shed */
 	_Atomic uint32_t asked_max; /* slots as asked for, also in a dry run */
+
+	/* Under spell_lock: what port_top_shed counts. */
+	bool top_sums;       /* several spells count as one */
+	uint32_t top_spells; /* so many do, by now … */
+	uint64_t top_since;  /* … and the first of them began then, ns */
 
 	/* The main thread's. */
 	bool gate_closed;
@@ -249,6 +253,8 @@ uint32_t port_connections(const struct port *port);
 uint32_t port_ordinary(const struct port *port);
 /* Of those, without whom a dry run (if one is on) has let in against a limit. */
 uint32_t port_asked_open(const struct port *port, bool dry_run);
+/* In port_explain.c: a spell began at `now`; with spell_lock. */
+void port_top_begin(struct port *port, uint64_t now);
 /* In port.c: a spell's begin, for want of slots if there is none, and its end. */
 void port_check_full(struct worker *w);
 void port_begin_spell(struct worker *w, enum state_cause cause);

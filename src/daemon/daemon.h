@@ -76,6 +76,7 @@ struct daemon {
 	struct list listings; /* of connections, under way: conns.c */
 	struct tell tell;
 	struct history history;
+	uint64_t nets_at; /* not before, ns: networks of a sum (events.c) */
 	sd_event *event;
 	sd_event_source *tick;
 	sd_event_source *status_timer;

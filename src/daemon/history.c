@@ -8,6 +8,11 @@
  */
 #include "daemon/history.h"
 
+#include <string.h>
+
+/* At the end of a text that was cut. */
+#define CUT "..."
+
 static const struct {
 	const char *name;
 	enum history_topic_id topic;
@@ -20,6 +25,15 @@ static const struct {
 const char *history_kind_name(enum history_kind kind)
 {
 	return kinds[kind].name;
+}
+
+enum history_kind history_kind_opposite(enum history_kind kind)
+{
+	for (enum history_kind k = 0; k < HISTORY_KIND_COUNT; k++) {
+		if (k != kind && kinds[k].topic == kinds[kind].topic)
+			return k;
+	}
+	return kind;
 }
 
 static void write_entry(struct history *h, const struct history_entry *entry)
@@ -51,8 +65,13 @@ static void topic_keep(struct history_topic *t, const struct history_entry *entr
 {
 	uint64_t n = t->kept.summed, since = n ? t->kept.since : entry->at;
 
+	if (n == 0)
+		memset(t->kinds, 0, sizeof(t->kinds));
+	if (t->kinds[entry->kind] < UINT32_MAX)
+		t->kinds[entry->kind]++;
 	t->kept = *entry;
 	t->kept.summed = n + 1;
+	t->kept.alike = t->kinds[entry->kind];
 	t->kept.since = since;
 	t->kept.last = entry->at;
 }
@@ -64,6 +83,21 @@ static void topic_release(struct history *h, struct history_topic *t, uint64_t n
 	t->kept.at = now;
 	write_entry(h, &t->kept);
 	t->kept.summed = 0;
+}
+
+void history_set_text(struct history_entry *entry, const char *text)
+{
+	size_t len = strlen(text), most = sizeof(entry->text) - sizeof(CUT);
+
+	if (len < sizeof(entry->text)) {
+		memcpy(entry->text, text, len + 1);
+		return;
+	}
+	/* Not in the midst of a character of UTF-8. */
+	while (most > 0 && ((unsigned char)text[most] & 0xc0) == 0x80)
+		most--;
+	memcpy(entry->text, text, most);
+	memcpy(entry->text + most, CUT, sizeof(CUT));
 }
 
 void history_add(struct history *h, const struct history_entry *entry)
@@ -141,16 +175,20 @@ bool history_spells_are_due(const struct history *h, uint64_t now)
 	       topic_may_write(&h->topic[HISTORY_TOPIC_SPELL], now);
 }
 
-void history_write_spells(
-        struct history *h, const struct history_net *nets, unsigned n_nets, uint64_t now)
+void history_set_nets(struct history *h, const struct history_net *nets, unsigned n_nets)
 {
-	struct history_topic *t = &h->topic[HISTORY_TOPIC_SPELL];
-	struct history_spells *sum = &t->kept.spells;
+	struct history_spells *sum = &h->topic[HISTORY_TOPIC_SPELL].kept.spells;
 
-	sum->goes_on = h->spell_on;
 	sum->n_nets = n_nets < HISTORY_NETS_MAX ? n_nets : HISTORY_NETS_MAX;
 	for (unsigned i = 0; i < sum->n_nets; i++)
 		sum->net[i] = nets[i];
+}
+
+void history_write_spells(struct history *h, uint64_t now)
+{
+	struct history_topic *t = &h->topic[HISTORY_TOPIC_SPELL];
+
+	t->kept.spells.goes_on = h->spell_on;
 	topic_release(h, t, now);
 	/* What goes on has been told of, and so will its end be. */
 	h->spell_told = true;

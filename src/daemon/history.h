@@ -88,6 +88,7 @@ struct history_worker {
 
 struct history_entry {
 	enum history_kind kind;
+	uint32_t alike;  /* so many of `summed` are of this kind */
 	uint64_t number; /* from 1 */
 	uint64_t at;
 	/* Not told of on their own, this one included; 0: it was told when it happened. */
@@ -108,6 +109,8 @@ struct history_topic {
 	uint64_t full_at; /* when it may write HISTORY_BURST in a row again */
 	struct history_entry
 	        kept; /* the last that was kept back, if its summed is not 0 */
+	/* Of each kind, so many were kept back. */
+	uint32_t kinds[HISTORY_KIND_COUNT];
 };
 
 /* Zeroed memory is an empty one. */
@@ -121,6 +124,11 @@ struct history {
 
 /* The word of history.def. */
 const char *history_kind_name(enum history_kind kind);
+/* The other kind of its topic; itself if it has none. */
+enum history_kind history_kind_opposite(enum history_kind kind);
+
+/* The text of entry, with an ellipsis for what does not fit. */
+void history_set_text(struct history_entry *entry, const char *text);
 
 /* Something happened, at entry->at, which is now; all but spells. */
 void history_add(struct history *h, const struct history_entry *entry);
@@ -140,11 +148,17 @@ static inline bool history_sums_spells(const struct history *h)
 {
 	return h->topic[HISTORY_TOPIC_SPELL].kept.summed > 0;
 }
+/* How many have ended, and are in the figures. */
+static inline uint64_t history_sum_spells(const struct history *h)
+{
+	return history_sums_spells(h) ? h->topic[HISTORY_TOPIC_SPELL].kept.spells.n : 0;
+}
 /* Is it time to write the sum? */
 bool history_spells_are_due(const struct history *h, uint64_t now);
-/* Writes it: SPELLS, with these networks. */
-void history_write_spells(
-        struct history *h, const struct history_net *nets, unsigned n_nets, uint64_t now);
+/* These networks were shed most in the spells that it has by now. */
+void history_set_nets(struct history *h, const struct history_net *nets, unsigned n_nets);
+/* Writes it: SPELLS. */
+void history_write_spells(struct history *h, uint64_t now);
 
 /* Writes what was kept back and is due, all but spells. Call it with every tick. */
 void history_flush(struct history *h, uint64_t now);

@@ -12,6 +12,8 @@
 
 #include "base/json.h"
 
+#define PLURAL(n) ((n) == 1 ? "" : "s")
+
 static const char *cause_name(enum state_cause cause)
 {
 	return cause == STATE_CAUSE_FDS ? "fds" : "slots";
@@ -47,7 +49,8 @@ static void text_spells(const struct history_render *r, const struct history_ent
 	const struct history_spells *s = &e->spells;
 
 	if (e->kind == HISTORY_SPELLS)
-		(void)fprintf(r->out, "%" PRIu64 " spells of being full, ", e->summed);
+		(void)fprintf(r->out, "%" PRIu64 " spell%s of being full, ", e->summed,
+		        PLURAL(e->summed));
 	else
 		(void)fprintf(r->out, "after ");
 	(void)fprintf(r->out,
@@ -127,11 +130,12 @@ static void text_words(const struct history_render *r, const struct history_entr
 		break;
 	case HISTORY_REPORTS_LOST:
 		(void)fprintf(r->out,
-		        "%" PRIu64 " reports of workers did not fit and are lost",
-		        e->lost);
+		        "%" PRIu64 " report%s of workers did not fit and %s lost",
+		        e->lost, PLURAL(e->lost), e->lost == 1 ? "is" : "are");
 		break;
 	case HISTORY_STOPPING:
-		(void)fprintf(r->out, "%" PRIu64 " connections are open", p->connections);
+		(void)fprintf(r->out, "%" PRIu64 " connection%s open", p->connections,
+		        p->connections == 1 ? " is" : "s are");
 		break;
 	case HISTORY_KIND_COUNT:
 		break;
@@ -260,10 +264,23 @@ static void render_json(const struct history_render *r, const struct history_ent
 	json_figures(r->out, e);
 	if (e->summed) {
 		json_number(r->out, "summed", e->summed);
+		json_number(r->out, "alike", e->alike);
 		json_time(r, "since", e->since);
 		json_time(r, "last", e->last);
 	}
 	(void)fprintf(r->out, "}\n");
+}
+
+static void text_summed(const struct history_render *r, const struct history_entry *e)
+{
+	uint64_t others = e->summed - e->alike;
+
+	if (others)
+		(void)fprintf(r->out, " (the last of %u like it, and of %" PRIu64 " %s)",
+		        e->alike, others,
+		        history_kind_name(history_kind_opposite(e->kind)));
+	else
+		(void)fprintf(r->out, " (the last of %u like it)", e->alike);
 }
 
 void history_render(const struct history_render *r, const struct history_entry *e)
@@ -278,7 +295,7 @@ void history_render(const struct history_render *r, const struct history_entry *
 	        history_kind_name(e->kind));
 	text_words(r, e);
 	if (e->summed && e->kind != HISTORY_SPELLS)
-		(void)fprintf(r->out, " (the last of %" PRIu64 " like it)", e->summed);
+		text_summed(r, e);
 	if (e->summed)
 		(void)fprintf(r->out, ", between %s and %s",
 		        wall_format(&r->wall, e->since, since),

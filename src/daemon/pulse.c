@@ -187,7 +187,7 @@ static void pulse_tell_not_full(
 		        "no longer full after %s: %" PRIu64 " shed, queue peak %" PRIu64
 		        "%s",
 		        lasted, sum->shed, sum->depth_peak,
-		        port_format_top_shed(d->port, top));
+		        port_format_top_shed(d->port, spell, top));
 	else
 		tell(&d->tell, TELL_NOT_FULL, now, &r,
 		        "no longer full: %" PRIu64 " spells, %s in all, %" PRIu64

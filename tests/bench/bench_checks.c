@@ -120,7 +120,7 @@ static void run_shed(struct check *check, uint64_t *random, uint64_t now)
 		struct addr addr = address4(next(random) % check->size);
 		struct prefix net = prefix_mask(&addr, 32, 64);
 
-		source_note_shed(check->books, &net, SHED_FULL, now);
+		source_note_shed(check->books, &net, SHED_FULL, true, now);
 	}
 }
 
@@ -131,7 +131,7 @@ static void run_flood(struct check *check, uint64_t *random, uint64_t now)
 		struct addr addr = address6(next(random));
 		struct prefix net = prefix_mask(&addr, 32, 64);
 
-		source_note_shed(check->books, &net, SHED_FULL, now);
+		source_note_shed(check->books, &net, SHED_FULL, true, now);
 	}
 }
 
@@ -250,7 +250,7 @@ static void report_books(uint64_t ns)
 			struct addr addr = address4(k);
 			struct prefix net = prefix_mask(&addr, 32, 64);
 
-			source_note_shed(check.books, &net, SHED_FULL, clock_now());
+			source_note_shed(check.books, &net, SHED_FULL, true, clock_now());
 		}
 		report(&check, ns);
 		report(&shed, ns);

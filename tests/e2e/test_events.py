@@ -294,15 +294,17 @@ def test_follow_does_not_mix_two_portds():
 
 def test_flapping_is_summed_up():
     """Forty spells are eight, and a sum that grows: with its figures over all of them."""
-    with Portd({"budget.max_connections": "1", "shed.queue_timeout": "0s"}) as portd:
+    with Portd({"budget.max_connections": "1", "shed.queue_timeout": "0s",
+                "source.deny": "127.0.9.1"}) as portd:
         crowd = portd.crowd()
         rounds = 40
         for number in range(rounds):
+            crowd.wait_answered(crowd.connect(3, source=("127.0.9.1", 0)))  # in no spell
             inside = portd.fill(crowd, 1)
             portd.wait_until(lambda s: s["state"] == "full", 2, "full", crowd)
             crowd.wait_answered(crowd.connect(2, source=(f"127.0.{5 + number % 2}.1", 0)))
             close(inside)
-            portd.wait_until(lambda s: s["state"] == "open", 2, "open", crowd)
+            portd.wait_until(lambda s: s["state"] != "full", 2, "not full", crowd)
         deadline = time.monotonic() + slow(3)
         while events(portd)[-1].get("shed") != 2 * (rounds - BURST) and time.monotonic() < deadline:
             crowd.run(0.02)
@@ -321,6 +323,10 @@ def test_flapping_is_summed_up():
         while not events(portd)[-1]["goes_on"]:
             check(time.monotonic() < wait_until_sum, "it does not say that one is on", events(portd))
             crowd.run(0.02)
+        crowd.wait_answered(crowd.connect(9, source=("127.0.5.1", 0)))
+        again = events(portd)[-1]
+        equal((again["shed"], again["networks"]), (total["shed"], total["networks"]),
+              "who is shed in the spell that goes on is not in the sum")
 
 
 def test_it_stays_bounded():
@@ -333,6 +339,7 @@ def test_it_stays_bounded():
         at_most(len(seen), BURST + 3, "entries")
         equal((seen[-1]["event"], seen[-1]["number"]), ("drain_off", None), "the last")
         at_least(seen[-1]["summed"], 1000 - BURST - 2, "summed up")
+        equal(2 * seen[-1]["alike"], seen[-1]["summed"], "of them drain_off")
         at_most(len(portd.request("events")), 4096, "bytes")
 
 

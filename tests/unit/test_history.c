@@ -153,7 +153,8 @@ Test(history, spells_that_flap_are_one_entry)
 	cr_expect_eq(h->n, 2 * HISTORY_BURST, "not without its networks");
 	cr_expect_not(history_spells_are_due(h, START + HISTORY_PACE_NS - 1));
 	cr_expect(history_spells_are_due(h, START + HISTORY_PACE_NS));
-	history_write_spells(h, &net, 1, START + HISTORY_PACE_NS);
+	history_set_nets(h, &net, 1);
+	history_write_spells(h, START + HISTORY_PACE_NS);
 	cr_expect_not(history_sums_spells(h));
 	const struct history_entry *e = newest(h);
 	cr_expect_eq(e->kind, HISTORY_SPELLS);
@@ -174,7 +175,7 @@ Test(history, a_spell_that_outlives_the_sum_has_an_end_of_its_own)
 			end_spell(h, 1, 1, START);
 		(void)begin_spell(h, START);
 	}
-	history_write_spells(h, NULL, 0, START + HOUR);
+	history_write_spells(h, START + HOUR);
 	cr_expect(newest(h)->spells.goes_on);
 	cr_expect_eq(newest(h)->spells.n, 2);
 	cr_expect_eq(newest(h)->summed, 3);
@@ -206,7 +207,7 @@ static uint64_t kept_ns(const enum history_kind *kinds, size_t n_kinds)
 		}
 		history_flush(h, now);
 		if (history_spells_are_due(h, now))
-			history_write_spells(h, NULL, 0, now);
+			history_write_spells(h, now);
 	}
 	cr_assert_gt(h->n, HISTORY_SIZE);
 	return now - history_next(h, 0, &lost)->at;
@@ -277,6 +278,7 @@ Test(history, lines_and_objects)
 	        "{\"network\":\"2001:db8::/32\",\"shed\":2}]}\n");
 	e = (struct history_entry){.kind = HISTORY_REJECTED,
 	        .summed = 3,
+	        .alike = 1,
 	        .since = 0,
 	        .last = CLOCK_SEC,
 	        .text = "a \"b\\\x1b\n"};
@@ -284,14 +286,55 @@ Test(history, lines_and_objects)
 	        "{\"number\":null,\"time\":\"1970-01-01T00:16:40.000Z\",\"event\":"
 	        "\"rejected\","
 	        "\"mistake\":\"a \\\"b\\\\\\u001b\\u000a\",\"summed\":3,"
+	        "\"alike\":1,"
 	        "\"since\":\"1970-01-01T00:16:40.000Z\",\"last\":\"1970-01-01T00:16:41."
 	        "000Z\"}\n");
-	e = (struct history_entry){.kind = HISTORY_GATE_OPEN, .number = 1, .summed = 2};
+	e.text[1] = '\0';
+	expect_text(&e, false,
+	        "1970-01-01T00:16:40.000Z rejected     the old configuration stays: a "
+	        "(the "
+	        "last of 1 like it, and of 2 reloaded), between "
+	        "1970-01-01T00:16:40.000Z and 1970-01-01T00:16:41.000Z (so far)\n");
+	e = (struct history_entry){
+	        .kind = HISTORY_GATE_OPEN, .number = 1, .summed = 2, .alike = 2};
 	expect_text(&e, false,
 	        "1970-01-01T00:16:40.000Z gate_open    SYNs are answered again (the last "
 	        "of 2 "
 	        "like it), between 1970-01-01T00:16:40.000Z and "
 	        "1970-01-01T00:16:40.000Z\n");
+}
+
+Test(history, a_text_that_does_not_fit_says_so)
+{
+	struct history_entry e = {.kind = HISTORY_REJECTED};
+	char text[2 * HISTORY_TEXT_MAX] = "";
+
+	for (size_t i = 0; i < HISTORY_TEXT_MAX - 1; i++)
+		text[i] = 'a';
+	history_set_text(&e, text);
+	cr_expect_str_eq(e.text, text, "it fits exactly");
+	text[HISTORY_TEXT_MAX - 1] = 'b';
+	history_set_text(&e, text);
+	cr_expect_eq(strlen(e.text), HISTORY_TEXT_MAX - 1);
+	cr_expect_str_eq(e.text + HISTORY_TEXT_MAX - 5, "a...");
+	/* Two bytes of a character, of which one would fit. */
+	text[HISTORY_TEXT_MAX - 5] = '\xc3';
+	text[HISTORY_TEXT_MAX - 4] = '\xa4';
+	history_set_text(&e, text);
+	cr_expect_str_eq(e.text + HISTORY_TEXT_MAX - 6, "a...");
+}
+
+Test(history, what_is_like_it_is_of_its_kind)
+{
+	OWN_MEM struct history *h = history_make();
+
+	for (unsigned i = 0; i < 3 * HISTORY_BURST; i++)
+		add(h, i % 3 ? HISTORY_GATE_CLOSED : HISTORY_GATE_OPEN, START);
+	history_flush(h, START + HOUR);
+	cr_expect_eq(newest(h)->kind, HISTORY_GATE_CLOSED);
+	cr_expect_eq(newest(h)->summed, 2 * HISTORY_BURST);
+	/* Of 8 to 23: without 9, 12, 15, 18, 21. */
+	cr_expect_eq(newest(h)->alike, 2 * HISTORY_BURST - 5);
 }
 
 Test(history, every_kind_has_a_line)

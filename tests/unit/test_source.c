@@ -197,7 +197,7 @@ static void note(struct source_books *books, unsigned i, enum shed_reason reason
 	struct prefix net = net_of(i);
 
 	while (times-- > 0)
-		source_note_shed(books, &net, reason, now);
+		source_note_shed(books, &net, reason, true, now);
 }
 
 Test(source, what_was_shed_and_who_most)

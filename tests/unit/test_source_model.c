@@ -145,7 +145,7 @@ static void do_shed(struct model *m, unsigned i)
 	struct row *row = &m->row[i];
 	enum shed_reason reason = (unsigned)rand() % SHED_COUNT;
 
-	source_note_shed(m->books, &net, reason, m->now);
+	source_note_shed(m->books, &net, reason, true, m->now);
 	row->shed[reason]++;
 	row->shed_spell++;
 	row->shed_at = m->now;
@@ -373,7 +373,7 @@ static void *race_main(void *arg)
 		}
 		net[k] = i;
 		if (turn % 8 == 0)
-			source_note_shed(race->books, &name, SHED_FULL, START);
+			source_note_shed(race->books, &name, SHED_FULL, true, START);
 	}
 	for (unsigned k = 0; k < 4; k++)
 		if (ticket[k].entry != SOURCE_NONE)
