@@ -99,6 +99,16 @@ static int follow_once(const struct command_call *call, char cursor[static CURSO
 	               : put_times(call, answer.bytes, (size_t)len);
 }
 
+/* Waits; returns false if there is nobody any more who reads what is printed. */
+static bool follow_pause(void)
+{
+	struct pollfd out = {.fd = STDOUT_FILENO};
+
+	/* Asks for nothing: an error and a hang-up are told all the same. */
+	return poll(&out, 1, FOLLOW_PAUSE_MS) <= 0 ||
+	       !(out.revents & (POLLERR | POLLHUP));
+}
+
 int commands_follow(const struct command_call *call)
 {
 	const struct sigaction enough = {.sa_handler = on_interrupt};
@@ -109,7 +119,7 @@ int commands_follow(const struct command_call *call)
 	/* Ignored, it stays so: a shell starts what is to go on that way. */
 	if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
 		(void)sigaction(SIGINT, &enough, NULL);
-	while ((code = follow_once(call, cursor)) == EXIT_DONE)
-		(void)poll(NULL, 0, FOLLOW_PAUSE_MS);
+	while ((code = follow_once(call, cursor)) == EXIT_DONE && follow_pause())
+		;
 	return code;
 }

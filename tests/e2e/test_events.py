@@ -275,6 +275,20 @@ def test_follow():
         portd.process = None
 
 
+@for_each(json=("", "--json"))
+def test_follow_ends_with_its_reader(json):
+    """As in `portctl events --follow | head -1`: without another event."""
+    with Portd() as portd:
+        follower = Follower(portd, *filter(None, [json]))
+        check("open" in follower.line(), "the first")
+        follower.process.stdout.close()
+        try:
+            equal(follower.process.wait(timeout=slow(5)), 0, "exit status")
+        except subprocess.TimeoutExpired:
+            raise Fail("it goes on without anybody who reads") from None
+        equal(follower.process.stderr.read(), b"", "standard error")
+
+
 def test_follow_does_not_mix_two_portds():
     """The next portd at the same socket counts from 1 again."""
     with Portd() as portd:
