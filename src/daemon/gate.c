@@ -16,23 +16,34 @@
 #include "daemon/events.h"
 #include "daemon/status.h"
 
+static void tell_gate(struct daemon *d, bool closed)
+{
+	struct stats s;
+
+	status_collect(d, &s);
+	struct journal_record r =
+	        journal_record(closed ? JOURNAL_GATE_CLOSED : JOURNAL_GATE_OPEN, &s);
+	if (closed)
+		journal_add_number(&r, "PORTD_QUEUE_DEPTH", s.queue_depth);
+	tell(&d->tell, TELL_GATE, clock_now(), &r, "%s",
+	        closed ? "the gate is closed: SYNs stay unanswered while portd is full"
+	               : "the gate is open again");
+}
+
 static void gate_set(struct daemon *d, bool closed)
 {
 	int r = port_set_gate(d->port, closed);
 
 	if (r == 0)
 		return;
-	if (r > 0)
+	if (r > 0) {
 		events_gate(d, closed);
-	errno = r < 0 ? -r : 0;
-	if (r < 0)
-		tell(&d->tell, TELL_GATE, clock_now(), NULL, "cannot %s the gate: %m",
-		        closed ? "close" : "open");
-	else
-		tell(&d->tell, TELL_GATE, clock_now(), NULL, "%s",
-		        closed ? "the gate is closed: SYNs stay unanswered while portd "
-		                 "is full"
-		               : "the gate is open again");
+		tell_gate(d, closed);
+		return;
+	}
+	errno = -r;
+	tell(&d->tell, TELL_GATE, clock_now(), NULL, "cannot %s the gate: %m",
+	        closed ? "close" : "open");
 }
 
 void gate_check(struct daemon *d)

@@ -12,56 +12,16 @@ import types
 
 import container
 import root
+from records import TABLE, records, wait_record
 from process import Trace, need
 from tap import at_least, at_most, check, equal, for_each, note, slow, spread
 
-COMMON = {"PORTD_STATE", "PORTD_CONNECTIONS", "PORTD_CONNECTIONS_MAX"}
-LEVELS = {"ERROR": "3", "WARNING": "4", "INFO": "6"}
-WORDS = {"PORTD_STATE", "PORTD_REASON", "PORTD_BOUND_BY", "PORTD_ADDRESS", "PORTD_FILE"}
 JOURNALD = [f"systemd-journald{unit}" for unit in
             (".service", ".socket", "-dev-log.socket", "-audit.socket")]
 # For flap(): clients that come while portd still learns that those before them have left must not
 # be shed.
 PATIENCE = f"{int(slow(100))}ms"
 HOSTILE = b"\x1b]0;owned\x07\x1b[31m\r\nPORTD_FORGED=yes\nMESSAGE=forged\xff\xfe\xc3\x28\x7f\x9b31m"
-
-
-def read_table():
-    """journal.def: {MESSAGE_ID: (word, priority, the fields of its records)}."""
-    with open(os.path.join(root.SOURCE, "src", "daemon", "journal.def")) as file:
-        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
-    row = r'X\((\w+), ([\w-]+), "(\w{32})", (\w+),\s*((?:"[A-Z_ ]*"\s*)+),\s*"[^"]*"\)'
-    return {id: (word, LEVELS[level], COMMON | set(re.findall(r"\w+", fields)))
-            for _, word, id, level, fields in re.findall(row, text)}
-
-
-TABLE = read_table()
-IDS = {word: id for id, (word, *_) in TABLE.items()}
-
-
-def judge(record):
-    """A record has what journal.def says; returns its word."""
-    word, priority, fields = TABLE[record["MESSAGE_ID"]]
-    seen = {name for name in record if name.startswith("PORTD_") or name == "ERRNO"}
-    equal(seen, fields, f"the fields of {word}")
-    equal((record["PRIORITY"], record["SYSLOG_IDENTIFIER"], record.get("_SYSTEMD_UNIT"),
-           record["_TRANSPORT"]), (priority, "portd", "portd.service", "journal"),
-          f"priority, identifier, unit and transport of {word}")
-    for name in fields - WORDS:
-        check(record[name].isdigit(), f"{word}: {name} is {record[name]!r}")
-    return word
-
-
-def records(box, since):
-    """portd's records since then, judged: [(word, record)]."""
-    return [(judge(record), record) for record in box.journal(since)
-            if record.get("MESSAGE_ID") in TABLE]
-
-
-def wait_record(box, since, word, seconds=5):
-    record = box.wait_journal(since, lambda r: r.get("MESSAGE_ID") == IDS[word], seconds)
-    judge(record)
-    return record
 
 
 def start(box, options=None):
@@ -212,6 +172,18 @@ def test_short_of_descriptors(box):
     crowd.wait_served(waiting)
     equal(wait_record(box, since, "not-full")["PORTD_REASON"], "fds", "what it began with")
     equal([word for word, _ in records(box, since)], ["open", "no-fds", "not-full"], "the records")
+
+
+def test_gate(box):
+    since = box.cursor()
+    crowd = start(box, {"budget.max_connections": "2", "shed.gate": "on", "shed.gate_after": "0s"})
+    served = crowd.connect(2, send=b"x")
+    crowd.wait_served(served)
+    record = wait_record(box, since, "gate-closed")
+    equal((record["PORTD_STATE"], record["PORTD_QUEUE_DEPTH"]), ("full", "0"), "state, queue")
+    for client in served:
+        client.close()
+    wait_record(box, since, "gate-open", 7)  # one line of a kind in five seconds
 
 
 def test_stall(box):
