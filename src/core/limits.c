@@ -1,6 +1,5 @@
 /*
- * limits.c - what the machine allows: probing it, and the arithmetic from descriptors and
- * memory to slots.
+ * limits.c - what the machine allows: the arithmetic from descriptors and memory to slots.
  *
  * Invariants: the formula of limits.h is written once for each kind of table
  * (fds_for_slots), and the largest number of slots is found by search, which is right
@@ -12,127 +11,13 @@
  */
 #include "core/limits.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/sysinfo.h>
-#include <unistd.h>
-
-#include "base/own.h"
-#include "base/parse.h"
 
 #define WORKERS_MAX UINT64_C(1024)
 /* fs.nr_open cannot be more. */
 #define NOFILE_MAX UINT64_C(1073741816)
-
-/* Reads the number in a file of one line. Returns 0, or -errno; -EINVAL: no number
- * ("max"). */
-static int file_read_uint(const char *path, uint64_t *ret)
-{
-	OWN_FILE FILE *f = fopen(path, "re");
-	char line[32];
-
-	if (!f)
-		return -errno;
-	if (!fgets(line, sizeof(line), f))
-		return -EIO;
-	line[strcspn(line, "\n")] = '\0';
-	return parse_uint(line, ret);
-}
-
-/* Lowers *memory to the limits of this cgroup and of all above it that can be read. Where
- * the mount shows a container's own cgroup as its root, the path may be the host's: then
- * only the root is there. */
-static void cgroup_apply(
-        const char *mount, const char *path, const char *file, uint64_t *memory)
-{
-	char at[2048], name[4096];
-	uint64_t limit = 0;
-
-	(void)snprintf(at, sizeof(at), "%s", path);
-	for (;;) {
-		char *slash = strrchr(at, '/');
-		int n = snprintf(name, sizeof(name), "%s%s/%s", mount, at, file);
-
-		if (n > 0 && (size_t)n < sizeof(name) &&
-		        file_read_uint(name, &limit) == 0 && limit > 0 && limit < *memory)
-			*memory = limit;
-		if (!slash)
-			return;
-		*slash = '\0';
-	}
-}
-
-/* A line of /proc/self/cgroup: "0::/path" (version 2) or "4:memory:/path" (version 1). */
-static void cgroup_line_apply(const char *mount, char *line, uint64_t *memory)
-{
-	char *controllers = strchr(line, ':');
-	char *path = controllers ? strchr(controllers + 1, ':') : NULL;
-	char other[256];
-
-	/* A path out of its namespace begins "/..": nothing there is ours to read. */
-	if (!path || path[1] != '/' || strncmp(path + 1, "/..", 3) == 0)
-		return;
-	*controllers++ = '\0';
-	*path++ = '\0';
-	path[strcspn(path, "\n")] = '\0';
-	if (strcmp(line, "0") == 0 && *controllers == '\0') {
-		cgroup_apply(mount, path, "memory.max", memory);
-		/* Where versions 1 and 2 are mounted side by side. */
-		(void)snprintf(other, sizeof(other), "%s/unified", mount);
-		cgroup_apply(other, path, "memory.max", memory);
-	} else if (strstr(controllers, "memory")) {
-		(void)snprintf(other, sizeof(other), "%s/memory", mount);
-		cgroup_apply(other, path, "memory.limit_in_bytes", memory);
-	}
-}
-
-uint64_t limits_cgroup_memory(const char *own, const char *mount, uint64_t memory)
-{
-	OWN_FILE FILE *f = fopen(own, "re");
-	OWN_MEM char *line = NULL;
-	size_t size = 0;
-
-	while (f && getline(&line, &size, f) > 0)
-		cgroup_line_apply(mount, line, &memory);
-	return memory;
-}
-
-static unsigned cpus_probe(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) == 0)
-		return (unsigned)CPU_COUNT(&set);
-	/* More than 1024 CPUs do not fit into the set. */
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n > 0 ? (unsigned)n : 1;
-}
-
-int limits_probe(struct machine *ret)
-{
-	struct machine m = {.cpus = cpus_probe()};
-	struct rlimit nofile;
-	struct sysinfo info;
-
-	if (getrlimit(RLIMIT_NOFILE, &nofile) < 0 || sysinfo(&info) < 0)
-		return -errno;
-	m.nofile_hard = nofile.rlim_max;
-	m.nofile_soft = nofile.rlim_cur;
-	if (nofile.rlim_max == RLIM_INFINITY &&
-	        file_read_uint("/proc/sys/fs/nr_open", &m.nofile_hard) < 0)
-		m.nofile_hard = 1048576;
-	if (m.nofile_soft > m.nofile_hard)
-		m.nofile_soft = m.nofile_hard;
-	m.memory = limits_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup",
-	        (uint64_t)info.totalram * info.mem_unit);
-	*ret = m;
-	return 0;
-}
 
 const char *limits_bound_name(enum limits_bound bound)
 {
