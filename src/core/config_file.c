@@ -20,7 +20,7 @@
  * first line is judged, with an upper bound and a deadline, for a reload must not hang on
  * a pipe that nobody writes to.
  *
- * Reads next: limits.c.
+ * Reads next: limits_probe.c.
  */
 #include "core/config_file.h"
 

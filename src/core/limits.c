@@ -200,6 +200,55 @@ static uint64_t workers_for_one_slot(const struct shape *s, uint64_t fds)
 	return 0;
 }
 
+/* The most priority slots beside which so many slots fit into fds; 0 also if they never do. */
+static uint64_t priority_for_slots(const struct shape *s, uint64_t fds, uint64_t slots)
+{
+	struct shape fewer = *s;
+	uint64_t fits = 0, too_many = s->priority + 1;
+
+	while (too_many - fits > 1) {
+		fewer.priority = fits + (too_many - fits) / 2;
+		if (slots_for_fds(&fewer, fds) >= slots)
+			fits = fewer.priority;
+		else
+			too_many = fewer.priority;
+	}
+	return fits;
+}
+
+/* Would so many slots fit into fds, were it not for [budget] priority? */
+static bool priority_is_in_the_way(const struct shape *s, uint64_t fds, uint64_t slots)
+{
+	struct shape none = *s;
+
+	none.priority = 0;
+	return s->priority > 0 && slots_for_fds(&none, fds) >= slots;
+}
+
+/* The priority slots leave no descriptor for a single other connection. */
+static void priority_refuse(
+        const struct shape *s, uint64_t fds, uint64_t most, FILE *errors)
+{
+	uint64_t least = fds_for_slots(s, 1), tables = shape_tables(s);
+	char place[CONFIG_PLACE_MAX];
+
+	say_key(s->config, CONFIG_KEY_priority, errors);
+	(void)fprintf(errors,
+	        "%" PRIu64
+	        " asked%s, which with one ordinary connection need fds %" PRIu64
+	        ", but fds %s %" PRIu64 "%s; use priority <= %" PRIu64,
+	        s->priority, s->private ? " in each table" : "", least,
+	        s->config->fds == CONFIG_AUTO ? "are" : "is", fds,
+	        place_of(s->config, CONFIG_KEY_fds, place),
+	        priority_for_slots(s, fds, 1));
+	if (least <= most && s->config->fds != CONFIG_AUTO)
+		(void)fprintf(errors, ", or fds >= %" PRIu64 "\n", least);
+	else
+		(void)fprintf(errors, ", or raise LimitNOFILE= to %" PRIu64 "%s\n",
+		        (least + tables - 1) / tables,
+		        s->config->fds == CONFIG_AUTO ? "" : " with fds = auto");
+}
+
 /* fds, or what auto made of it, is too little for a single slot. */
 static void fds_refuse_least(
         const struct shape *s, uint64_t asked, uint64_t fds, uint64_t most, FILE *errors)
@@ -240,7 +289,10 @@ static int fds_compute(const struct shape *s, uint64_t asked, uint64_t *ret, FIL
 	*ret = is_auto ? most : asked;
 	if (slots_for_fds(s, *ret) > 0)
 		return 0;
-	fds_refuse_least(s, asked, *ret, most, errors);
+	if (priority_is_in_the_way(s, *ret, 1))
+		priority_refuse(s, *ret, most, errors);
+	else
+		fds_refuse_least(s, asked, *ret, most, errors);
 	return 1;
 }
 
@@ -262,11 +314,18 @@ static int slots_check_fds(const struct shape *s, uint64_t fds, FILE *errors)
 	        "%s allows %" PRIu64 "; use max_connections <= %" PRIu64,
 	        asked, need, fds, place_of(config, CONFIG_KEY_fds, place), allowed,
 	        allowed);
-	if (need <= s->hard * shape_tables(s)) {
+	bool enough = need <= s->hard * shape_tables(s);
+
+	if (!enough)
+		(void)fprintf(errors, " (hard RLIMIT_NOFILE %" PRIu64 ")", s->hard);
+	if (priority_is_in_the_way(s, fds, asked))
+		(void)fprintf(errors, ", or [budget] priority <= %" PRIu64 "%s",
+		        priority_for_slots(s, fds, asked),
+		        place_of(config, CONFIG_KEY_priority, place));
+	if (enough) {
 		(void)fprintf(errors, ", or fds >= %" PRIu64 "\n", need);
 		return 1;
 	}
-	(void)fprintf(errors, " (hard RLIMIT_NOFILE %" PRIu64 ")", s->hard);
 	advise_more_fds(s, need, asked,
 	        config->fds == CONFIG_AUTO ? ", or " : ", or fds = auto and ", errors);
 	return 1;
