@@ -318,9 +318,10 @@ static void accept_to_shed(struct worker *w)
 		}
 		if (r == 0)
 			shed(w, fd,
-			        sock_is_dead(fd)            ? SHED_ABORTED
-			        : judge_is_denied(w, &peer) ? SHED_DENIED
-			                                    : SHED_DRAINING,
+			        sock_is_dead(fd) ? SHED_ABORTED
+			        : !w->config->dry_run && judge_is_denied(w, &peer)
+			                ? SHED_DENIED
+			                : SHED_DRAINING,
 			        &peer);
 		else if (r != WORKER_ACCEPT_SKIP)
 			break;

@@ -105,12 +105,21 @@ static void pass_over(struct worker *w)
 	atomic_store(&w->port->hold.evicting, false);
 }
 
+/* Does one connection less make room? Not where more are open than there are slots, as after a reload
+ * to fewer: it would go for nobody. */
+static bool one_is_enough(const struct worker *w)
+{
+	const struct admit *admit = &w->port->admit;
+	return atomic_load(&admit->used) <= atomic_load(&admit->max) ||
+	       hold_room_lacks_fds(w);
+}
+
 enum hold_room hold_room_evict(struct worker *w, bool expired, uint64_t *ret_when)
 {
 	struct hold *hold = &w->port->hold;
 	uint64_t idle = w->config->evict_idle, since;
 	*ret_when = CLOCK_INFINITY;
-	if (idle == CLOCK_INFINITY)
+	if (idle == CLOCK_INFINITY || !one_is_enough(w))
 		return HOLD_ROOM_NONE;
 	if (atomic_load(&hold->evicting)) {
 		*ret_when = w->held.evict_until;

@@ -133,7 +133,8 @@ static enum port_outcome judge_room(
 		return PORT_SERVED;
 	if (!v->is_short && has_priority_slot(v))
 		return is_behind(c, v) ? PORT_WAITS_PRIORITY : PORT_SERVED_PRIORITY;
-	if (c->evict_idle != CLOCK_INFINITY && v->idlest >= c->evict_idle)
+	if (c->evict_idle != CLOCK_INFINITY && v->idlest >= c->evict_idle &&
+	        (v->used <= v->max || fds))
 		return PORT_SERVED_EVICT;
 	v->reason = fds ? SHED_FDS : SHED_FULL;
 	return c->queue_timeout == 0 ? PORT_SHED : PORT_WAITS;
@@ -155,12 +156,12 @@ static void explain_outcome(const struct port *port, const struct config *c, boo
 		v->outcome = atomic_load(&port->keeps_queue) ? PORT_LEFT : PORT_REFUSED;
 		return;
 	}
+	if (c->dry_run && draining)
+		now = SHED_DRAINING;
+	bool beyond = c->dry_run && !draining && now == SHED_COUNT &&
+	              port_asked_open(port, true) >= atomic_load(&port->asked_max);
 	if (c->dry_run && !draining) {
-		v->would = now;
-		if (now == SHED_COUNT &&
-		        port_asked_open(port, true) >= atomic_load(&port->asked_max) &&
-		        !has_priority_slot(v))
-			v->would = SHED_FULL;
+		v->would = beyond && !has_priority_slot(v) ? SHED_FULL : now;
 		now = some = SHED_COUNT;
 	}
 	if (v->queue > v->queue_max) {
@@ -170,6 +171,11 @@ static void explain_outcome(const struct port *port, const struct config *c, boo
 		v->reason = now;
 	} else {
 		v->outcome = judge_room(c, able, v);
+		if (beyond && v->outcome == PORT_SERVED && has_priority_slot(v))
+			v->outcome = PORT_SERVED_PRIORITY;
+		/* Who is shed although nothing is in force but descriptors is not counted. */
+		if (v->outcome == PORT_SHED)
+			v->would = SHED_COUNT;
 		if (some != SHED_COUNT && v->outcome == PORT_SERVED) {
 			v->outcome = PORT_SHED_SOME;
 			v->reason = some;

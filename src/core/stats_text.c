@@ -118,7 +118,9 @@ static void text_listener(const struct stats *s, FILE *out)
 	        GROUPED(s->queue_depth_peak), s->queue_depth, s->backlog_effective);
 	(void)fprintf(out, "  %-16s%s asked, %s in force%s\n", "backlog",
 	        GROUPED(s->backlog_configured), GROUPED(s->backlog_effective),
-	        s->backlog_effective < s->backlog_configured
+	        s->backlog_effective == 0 ? s->gate_closed ? " (the gate is closed)"
+	                                                   : " (portd listens no longer)"
+	        : s->backlog_effective < s->backlog_configured
 	                ? " (clamped by the kernel: net.core.somaxconn)"
 	                : "");
 	if (s->gate_closed || s->gates)

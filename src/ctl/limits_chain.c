@@ -174,8 +174,18 @@ static void judge_row(struct limits_chain *c, struct limits_row *row, const char
 	}
 }
 
+/* 0 is in force behind a closed gate, and of a portd that stops: what comes back with the next
+ * listen(2) is what counts here. */
+static void expect_backlog(struct limits_portd *p, const struct limits_machine *m)
+{
+	if (p->backlog_effective == 0)
+		p->backlog_effective = limits_least(p->backlog_configured,
+		        m->somaxconn.err ? LIMITS_NONE : m->somaxconn.n);
+}
+
 void limits_chain_compute(struct limits_chain *c)
 {
+	expect_backlog(&c->portd, &c->machine);
 	c->n_rows = 0;
 	c->binds = c->first = NULL;
 	limits_rows_add_fds(c);

@@ -251,8 +251,11 @@ static int read_operand(const char *operand, char ret[static ADDR_HOST_MAX])
 		(void)addr_format_host(&address, ret);
 		return -1;
 	}
-	if (!operand)
-		operand = "";
+	if (!operand) {
+		(void)fputs("portctl: explain needs an IP address, such as 203.0.113.7\n",
+		        stderr);
+		return usage_error();
+	}
 	size_t len = strlen(operand);
 	char seen[4 * OPERAND_SEEN_MAX + 1];
 

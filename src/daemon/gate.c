@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
+#include "daemon/pulse.h"
 #include "daemon/status.h"
 
 static void tell_gate(struct daemon *d, bool closed)
@@ -49,6 +50,9 @@ static void gate_set(struct daemon *d, bool closed)
 void gate_check(struct daemon *d)
 {
 	struct state_spell spell;
+
+	/* First the spell is told of, then what it leads to. */
+	pulse_tell_events(d);
 	bool wanted = d->config.gate && !d->stopping && !d->draining &&
 	              port_spell(d->port, &spell);
 

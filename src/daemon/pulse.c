@@ -130,6 +130,11 @@ static void pulse_tell_full(struct daemon *d, const struct event *event, uint64_
 	struct stats s;
 
 	status_collect(d, &s);
+	/* In a dry run it is the descriptors that are all in use. */
+	if (d->config.dry_run) {
+		s.budget.bound_by = LIMITS_BOUND_FDS;
+		s.budget.max_connections = s.budget.fds_slots;
+	}
 	events_full(d, &event->spell, &s);
 	struct journal_record r =
 	        journal_record(no_fds ? JOURNAL_NO_FDS : JOURNAL_FULL, &s);

@@ -155,7 +155,7 @@ static void requests_limits(struct daemon *d, FILE *out)
 	requests_number(out, "queue_depth", s.queue_depth);
 	requests_number(out, "queue_depth_peak", s.queue_depth_peak);
 	requests_number(out, "kernel_drops", s.kernel_drops);
-	requests_number(out, "gate_seconds", s.gated_ns / CLOCK_SEC);
+	requests_number(out, "gate_seconds", (s.gated_ns + CLOCK_SEC - 1) / CLOCK_SEC);
 	requests_number(out, "arrivals_peak", s.arrivals_peak);
 	requests_number(out, "accept_pause_us", s.accept_pause_ns / CLOCK_USEC);
 }

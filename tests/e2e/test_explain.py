@@ -343,10 +343,15 @@ def test_dry_run():
             equal(Answer(portd, "127.0.1.1").verdict["would_shed"], would, "slots")
             equal(try_it(portd, crowd, "127.0.1.1")[1], None, "what becomes of it")
         for would in (None, "full"):
-            equal(Answer(portd, "127.0.7.1").verdict["would_shed"], would, "a priority slot")
+            answer = Answer(portd, "127.0.7.1")
+            equal(answer.verdict["would_shed"], would, "a priority slot")
+            equal(answer.outcome, "served" if would else "served_priority", "outcome")
             equal(try_it(portd, crowd, "127.0.7.1")[1], None, "what becomes of it")
         equal(portd.stats()["would_shed"]["full"], 2, "counted")
         equal(portd.stats()["budget"]["priority_connections"], 1, "in a priority slot")
+        portd.portctl("drain")
+        shed_as_said(portd, crowd, "127.0.5.1", "draining")
+        portd.portctl("drain", "--off")
         check("; a dry run: counted as would_shed denied" in portd.portctl("explain", "127.0.5.1").stdout,
               "in words")
 

@@ -280,6 +280,25 @@ def test_another_network():
         check("another network namespace than you" in text_of(portd, *weak), "it is not said")
 
 
+def test_a_closed_gate_is_no_limit():
+    """The queue of none that it leaves is not somaxconn's doing, nor what it drops an overflow."""
+    with Portd({"listener.backlog": "64", "budget.max_connections": "1", "shed.gate": "on",
+                "shed.gate_after": "0s"}) as portd:
+        crowd = portd.crowd()
+        inside = portd.fill(crowd, 1)
+        portd.wait_until(lambda s: s["listener"]["gate"] == "closed", 2, "closed")
+        crowd.connect(6)
+        portd.wait_until(lambda s: s["listener"]["kernel_drops"] > 0, 3, "SYNs are dropped", crowd)
+        check("64 asked, 0 in force (the gate is closed)" in portd.portctl("stats").stdout, "stats")
+        for gate in ("closed", "open"):
+            portd.wait_until(lambda s, gate=gate: s["listener"]["gate"] == gate, 2, gate, crowd)
+            seen = limits(portd)
+            equal([name for name in ("backlog", "somaxconn") if seen["row"][name]["binds"]],
+                  ["backlog"], f"what binds the queue while it is {gate}")
+            equal(seen["recommended"]["backlog"], None, f"a longer queue while it is {gate}")
+            inside.pop().close() if inside else None
+
+
 def test_remedies():
     """Each command is one for a shell, each key one of this machine, each line one for portd."""
     need("sysctl")

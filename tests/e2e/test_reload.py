@@ -136,6 +136,26 @@ def test_fewer_slots_than_are_open(how, what):
         portd.wait_until(lambda s: s["state"] == "open" and s["listener"]["gate"] == "open", 2, "open")
 
 
+def test_fewer_slots_evict_nobody_in_vain():
+    """While more are open than there are slots, one that goes makes no room."""
+    evict = {"shed.evict_idle": "10ms", "shed.queue_timeout": "0s"}
+    with Portd({"budget.max_connections": "6", **evict}) as portd:
+        crowd = portd.crowd()
+        inside = portd.fill(crowd, 6)
+        crowd.run(0.05)  # idle for longer than evict_idle
+        change(portd, "portctl", budget__max_connections="4")
+        shed = crowd.connect(3, send=b"x")
+        crowd.wait_answered(shed)
+        portd.assert_rows("shed", {"full": 3})
+        check("would be shed at once: full" in portd.portctl("explain", "127.0.0.1").stdout, "explain")
+        inside.pop().close()
+        inside.pop().close()
+        portd.wait_until(lambda s: s["budget"]["connections"] == 4, 2, "as many as there are slots", crowd)
+        crowd.run(0.05)
+        crowd.wait_served(crowd.connect(1, send=b"x"))
+        portd.wait_until(lambda s: s["closed"]["evicted"] == 1, 2, "one for the one that came", crowd)
+
+
 @for_each(how=WAYS)
 def test_the_held_one_comes_first_from_now_on(how):
     options = {"budget.max_connections": "1", "budget.priority": "1", "source.priority": "127.0.7.7",
