@@ -119,6 +119,8 @@ char *prefix_format(const struct prefix *prefix, char buf[static PREFIX_TEXT_MAX
 #define ITEM_SHOWN 40
 
 #define SEPARATORS ", \t\r\n"
+#define ITEMS_ALLOWED \
+	"networks and addresses such as 203.0.113.0/24, 2001:db8::/32 or 198.51.100.7"
 
 /* Where the items of a text go. */
 struct reader {
@@ -230,9 +232,8 @@ static void reader_take(struct reader *r, const char *text, size_t len)
 	if (slash)
 		*slash = '\0';
 	if (host_parse(host, &whole, &mapped) < 0) {
-		reader_complain(r, text, len,
-		        "is no IP network; allowed: networks and addresses such as "
-		        "203.0.113.0/24, 2001:db8::/32 or 198.51.100.7");
+		reader_complain(
+		        r, text, len, "is no IP network; allowed: " ITEMS_ALLOWED);
 		return;
 	}
 	unsigned bits = whole.bits, greatest = whole.bits;
@@ -353,6 +354,11 @@ int prefix_set_parse(const char *text, struct prefix_set **ret,
 		reader_take(&reader, p, len);
 		p += len;
 	}
+	/* Something was meant to be there, and an empty list may mean everybody. */
+	if (reader.n == 0 && !reader.mistaken && strchr(text, ','))
+		reader_complain(&reader, text, strlen(text),
+		        "has commas and no network; allowed: " ITEMS_ALLOWED
+		        ", or nothing at all");
 	if (reader.mistaken)
 		return 1;
 	struct prefix_set *set = set_new(item, items_reduce(item, reader.n));

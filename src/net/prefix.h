@@ -49,7 +49,7 @@ char *prefix_format(const struct prefix *prefix, char buf[static PREFIX_TEXT_MAX
 struct prefix_set;
 
 /* Builds a set from text: networks and addresses separated by commas, blanks, line ends.
- * Empty text gives an empty set. Calls mistake(what, arg) for every item that is none,
+ * Empty text gives an empty set; commas with nothing between them are a mistake. Calls mistake(what, arg) for every item that is none,
  * with the item, what is wrong with it and what is allowed (or the right spelling), on
  * one line, control and other odd bytes of the text as \xNN; mistake may be NULL. O(n log
  * n). Returns 0 and hands the set over; 1 if there was a mistake; -ENOMEM. */

@@ -50,7 +50,7 @@ Test(prefix, text_and_what_it_means)
 {
 	static const struct {
 		const char *in, *out;
-	} rows[] = {{"", ""}, {" ,\t, \r\n", ""}, {"198.51.100.7", "198.51.100.7"},
+	} rows[] = {{"", ""}, {" \t \r\n", ""}, {"198.51.100.7", "198.51.100.7"},
 	        {"198.51.100.7/32", "198.51.100.7"}, {"0.0.0.0/0", "0.0.0.0/0"},
 	        {"::/0", "::/0"}, {"0.0.0.0/0 ::/0", "0.0.0.0/0 ::/0"},
 	        {"::1/128", "::1"}, {"2001:DB8:0::/32", "2001:db8::/32"},
@@ -118,6 +118,11 @@ Test(prefix, a_mistake_says_what_and_what_is_right)
 	        {"10.0.0.0-10.0.0.9", "is no IP network"}, {"*", "is no IP network"},
 	        {"10.0.0.0;", "is no IP network"},
 	        {"1:2:3:4:5:6:7:8:9", "is no IP network"},
+	        /* Meant to be something, and would be everybody. */
+	        {",", "',' has commas and no network; allowed: networks and addresses "
+	              "such as 203.0.113.0/24, 2001:db8::/32 or 198.51.100.7, or nothing "
+	              "at all"},
+	        {" , ,,\n", "has commas and no network"},
 	        {"a\x1f\xff\\b'", "'a\\x1f\\xff\\x5cb'' is no IP network"},
 	        {"1111:2222:3333:4444:5555:6666:7777:8888:9999",
 	                "'1111:2222:3333:4444:5555:6666:7777:8888:...' is no IP "
