@@ -50,7 +50,7 @@ struct limits_portd {
 	uint64_t memory, memory_per_connection; /* bytes, as it counts with them */
 	uint64_t nofile_soft, nofile_hard;
 
-	uint64_t connections, connections_peak, accepted;
+	uint64_t connections, priority_connections, connections_peak, accepted;
 	uint64_t backlog_configured, backlog_effective;
 	uint64_t queue_depth, queue_depth_peak, kernel_drops;
 	uint64_t gate_seconds;    /* SYNs were not answered on purpose, so long in all */
@@ -69,7 +69,7 @@ void limits_portd_assume(const struct limits_machine *machine, struct limits_por
 struct limits_shape {
 	uint64_t workers;  /* 1 to 1024 */
 	uint64_t cost;     /* descriptors of one connection, at least 1 */
-	uint64_t priority; /* further slots that must fit, too */
+	uint64_t priority; /* further slots that must fit, too: into every table */
 	bool is_private;   /* a table for each worker */
 };
 
@@ -113,6 +113,7 @@ struct limits_row {
 	uint64_t allows; /* LIMITS_NONE: as many as you like, or it does not apply */
 	bool at_start;   /* counts only when portd starts */
 	bool estimate;   /* allows rests on an assumption that note names */
+	bool together;   /* allows is of all connections, those in priority slots, too */
 	bool binds;      /* the least of its group */
 	bool below; /* allows less than portd has slots: reached before they are taken */
 	char note[LIMITS_TEXT_MAX];
@@ -145,7 +146,8 @@ struct limits_chain {
 	char why_not[LIMITS_REASON_MAX]; /* why nobody answered; "" if portd runs */
 	struct limits_row rows[LIMITS_ROWS_MAX];
 	size_t n_rows;
-	uint64_t holds;                 /* connections that can be open, all in all */
+	uint64_t holds; /* connections that can be open, but for priority slots */
+	uint64_t holds_priority;        /* further ones, of priority sources */
 	const struct limits_row *binds; /* what portd's slots come from */
 	const struct limits_row
 	        *first; /* what is reached first: binds, or the least below it */

@@ -172,6 +172,10 @@ static void judge_row(struct limits_chain *c, struct limits_row *row, const char
 		c->first = row;
 		c->holds = row->allows;
 	}
+	if (row->together && row->allows < c->portd.max_connections + c->holds_priority)
+		c->holds_priority = row->allows > c->portd.max_connections
+		                            ? row->allows - c->portd.max_connections
+		                            : 0;
 }
 
 /* 0 is in force behind a closed gate, and of a portd that stops: what comes back with the next
@@ -197,6 +201,7 @@ void limits_chain_compute(struct limits_chain *c)
 	const char *binding = binding_name(c);
 
 	c->holds = c->portd.max_connections;
+	c->holds_priority = c->portd.priority_slots;
 	for (size_t i = 0; i < c->n_rows; i++)
 		judge_row(c, &c->rows[i], binding);
 	if (!c->first)

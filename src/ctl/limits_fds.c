@@ -14,6 +14,8 @@
 #include "ctl/limits_rows.h"
 
 #define COMMAND_FILE_MAX 160
+/* The greatest [budget] priority. */
+#define PRIORITY_MAX UINT64_C(65536)
 
 /* The file that has to be named to start this portd anew; NULL: none, or one that a shell would not
  * take as it is. Options beside -c are not known. */
@@ -181,6 +183,26 @@ static void add_descriptors(struct limits_chain *c)
 		limits_row_note(row, "auto: the slots that descriptors and memory leave");
 }
 
+static void add_priority(struct limits_chain *c)
+{
+	const struct limits_portd *p = &c->portd;
+	struct limits_row *row =
+	        limits_row_add(c, "priority", "[budget] priority", LIMITS_GROUP_OPEN);
+
+	row->number = p->priority_slots;
+	(void)snprintf(row->from, sizeof(row->from), "%s",
+	        p->running ? "portd" : "the default: no sources");
+	if (p->priority_slots == 0) {
+		limits_row_note(row, "none, as priority is 0 or [source] priority empty");
+		return;
+	}
+	limits_row_note(row,
+	        "further slots, for [source] priority alone; their descriptors are kept");
+	if (p->priority_slots < PRIORITY_MAX)
+		limits_row_raise_config(c, row, true, "[budget] priority = %" PRIu64,
+		        limits_least(limits_twice(p->priority_slots), PRIORITY_MAX));
+}
+
 static void add_files(struct limits_chain *c)
 {
 	const struct limits_machine *m = &c->machine;
@@ -202,6 +224,7 @@ static void add_files(struct limits_chain *c)
 	uint64_t left = row->number > m->file_used.n ? row->number - m->file_used.n : 0;
 
 	row->allows = c->portd.connections + left / c->portd.fds_per_connection;
+	row->together = true;
 	limits_row_note(row, "%s files are open in the whole machine (fs.file-nr)",
 	        GROUPED(m->file_used.n));
 	limits_row_raise_sysctl(row, "fs.file-max", limits_twice(row->number));
@@ -214,5 +237,6 @@ void limits_rows_add_fds(struct limits_chain *c)
 	add_unit(c);
 	add_tables(c);
 	add_descriptors(c);
+	add_priority(c);
 	add_files(c);
 }

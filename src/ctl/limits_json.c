@@ -115,6 +115,7 @@ static void put_portd(FILE *out, const struct limits_chain *c)
 	put_number(out, ",", "connections_peak", p->connections_peak);
 	put_number(out, ",", "max_connections", p->max_connections);
 	put_number(out, ",", "priority_slots", p->priority_slots);
+	put_number(out, ",", "priority_connections", p->priority_connections);
 }
 
 static void put_advice(FILE *out, const struct limits_chain *c)
@@ -144,6 +145,7 @@ void limits_render_json(const struct limits_chain *c, FILE *out)
 {
 	put_portd(out, c);
 	put_number(out, ",", "holds", c->holds);
+	put_number(out, ",", "holds_priority", c->holds_priority);
 	put_text(out, ",", "binds", c->portd.bound_by);
 	put_text(out, ",", "binding_limit", c->binds ? c->binds->name : "");
 	put_text(out, ",", "reached_first", c->first ? c->first->name : "");

@@ -156,6 +156,7 @@ static void add_conntrack(struct limits_chain *c)
 	        c->portd.connections + (row->number > m->conntrack_used.n
 	                                               ? row->number - m->conntrack_used.n
 	                                               : 0);
+	row->together = true;
 	limits_row_note(row,
 	        "%s are tracked, not only portd's; beyond the limit, packets are dropped",
 	        GROUPED(m->conntrack_used.n));

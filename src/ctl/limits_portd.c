@@ -46,6 +46,7 @@ static const struct {
         {"nofile_soft", AT(nofile_soft), false},
         {"nofile_hard", AT(nofile_hard), false},
         {"connections", AT(connections), true},
+        {"priority_connections", AT(priority_connections), false},
         {"connections_peak", AT(connections_peak), false},
         {"accepted", AT(accepted), false},
         {"backlog_configured", AT(backlog_configured), true},

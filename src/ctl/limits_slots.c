@@ -27,11 +27,11 @@ static uint64_t table_for(const struct limits_shape *s, uint64_t slots)
 	uint64_t linger = slots / 16;
 
 	linger = linger < 1 ? 1 : linger > LINGER_MAX ? LINGER_MAX : linger;
-	slots += s->priority;
 	if (s->is_private)
 		return KEPT_WORKER + s->workers + linger +
-		       (slots + s->workers - 1) / s->workers * s->cost;
-	return kept_for_main(s) + s->workers * (KEPT_WORKER + linger) + slots * s->cost;
+		       ((slots + s->workers - 1) / s->workers + s->priority) * s->cost;
+	return kept_for_main(s) + s->workers * (KEPT_WORKER + linger) +
+	       (slots + s->priority) * s->cost;
 }
 
 uint64_t limits_slots_of_table(const struct limits_shape *s, uint64_t table)

@@ -196,8 +196,11 @@ static const char *network_note(enum limits_network network)
 static void put_head(const struct limits_chain *c, FILE *out)
 {
 	const struct limits_portd *p = &c->portd;
-	char text[1024];
+	char text[1024], priority[64] = "";
 
+	if (p->priority_connections > 0 && p->priority_connections != LIMITS_NONE)
+		(void)snprintf(priority, sizeof(priority), " (%s in priority slots)",
+		        GROUPED(p->priority_connections));
 	if (!p->running) {
 		put_paragraph(out, 0, c->why_not);
 		put_paragraph(out, 0,
@@ -208,12 +211,12 @@ static void put_head(const struct limits_chain *c, FILE *out)
 		(void)snprintf(text, sizeof(text),
 		        "portd %s, pid %" PRIu64 ", %s, at %s: %s, %" PRIu64
 		        " worker%s, %s, "
-		        "%s connections now, %s at most so far",
+		        "%s connection%s now%s, %s at most so far",
 		        p->version, c->machine.is_portd ? c->machine.pid : p->pid,
 		        p->state, p->address, p->service, p->workers,
 		        p->workers == 1 ? "" : "s",
 		        p->is_private == 1 ? "private tables" : "one descriptor table",
-		        GROUPED(p->connections),
+		        GROUPED(p->connections), p->connections == 1 ? "" : "s", priority,
 		        p->connections_peak == LIMITS_NONE
 		                ? "?"
 		                : GROUPED(p->connections_peak));
@@ -231,12 +234,16 @@ static void put_head(const struct limits_chain *c, FILE *out)
 static void put_verdict(const struct limits_chain *c, FILE *out)
 {
 	const struct limits_portd *p = &c->portd;
-	char text[512];
+	char text[512], beside[96] = "";
 
+	if (c->holds_priority > 0)
+		(void)snprintf(beside, sizeof(beside),
+		        ", and beside them %s of priority sources",
+		        GROUPED(c->holds_priority));
 	(void)snprintf(text, sizeof(text),
-	        "%s hold%s %s connections at the same time. %s: %s%s.",
+	        "%s hold%s %s connection%s at the same time%s. What stops it: %s%s.",
 	        p->running ? "This port" : "It would", p->running ? "s" : "",
-	        GROUPED(p->max_connections), "What stops it",
+	        GROUPED(p->max_connections), p->max_connections == 1 ? "" : "s", beside,
 	        c->binds ? c->binds->label : p->bound_by,
 	        c->binds && c->binds->number != LIMITS_NONE ? " (=> below)" : "");
 	put_paragraph(out, 0, text);

@@ -148,6 +148,7 @@ static void requests_limits(struct daemon *d, FILE *out)
 	requests_text(out, "service", d->config.service);
 	requests_limits_budget(d, &s, out);
 	requests_number(out, "connections", s.connections);
+	requests_number(out, "priority_connections", s.priority_connections);
 	requests_number(out, "connections_peak", s.connections_peak);
 	requests_number(out, "accepted", s.total.counter[COUNTER_ACCEPTED]);
 	requests_number(out, "backlog_configured", s.backlog_configured);

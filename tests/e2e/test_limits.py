@@ -15,7 +15,7 @@ from once import EX_USAGE, NOBODY
 from tap import TABLES, at_least, at_most, check, equal, for_each
 
 OPEN_ROWS = ["nofile_hard", "nofile_soft", "fd_table", "fds_per_connection", "fds",
-             "max_connections", "nr_open", "file_max", "memory_total", "cgroup_memory",
+             "max_connections", "priority", "nr_open", "file_max", "memory_total", "cgroup_memory",
              "socket_memory", "tcp_mem", "cgroup_pids", "conntrack"]
 # A shell in a mount namespace of its own, before a program takes its place.
 PRIVATE = ["unshare", "-m", "sh", "-euc"]
@@ -132,6 +132,19 @@ def test_what_binds(table):
                   (name, stats["bound_by"], stats["max_connections"]), "what binds")
             equal(seen["row"][name]["allows"], seen["holds"], f"what {name} allows")
             equal(seen["row"]["nofile_hard"]["value"], nofile, "RLIMIT_NOFILE")
+
+
+def test_priority_slots():
+    """They are beside the others: 5 and 16 hold 21."""
+    with Portd({"budget.max_connections": "5", "source.priority": "127.0.0.1"}) as portd:
+        portd.fill(portd.crowd(), 21)
+        seen, text = limits(portd), text_of(portd)
+        equal((seen["connections"], seen["priority_connections"], seen["holds"],
+               seen["holds_priority"], seen["row"]["priority"]["value"]), (21, 16, 5, 16, 16), "--json")
+        for words in (" 21 connections now (16 in priority slots), ",
+                      "This port holds 5 connections at the same time, and beside them 16 of priority "
+                      "sources. What stops it: ", " [budget] priority 16 - portd "):
+            check(words in " ".join(text.split()), f"{words!r} is not in:", text)
 
 
 def test_memory_binds():

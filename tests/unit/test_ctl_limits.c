@@ -110,6 +110,9 @@ Test(ctl_limits, the_formula_is_that_of_core)
 {
 	uint64_t seed = 7;
 	unsigned fits = 0;
+	struct prefix_set *anybody = NULL;
+
+	cr_assert_eq(prefix_set_parse("::/0", &anybody, NULL, NULL), 0);
 
 	for (unsigned i = 0; i < 20000; i++) {
 		struct machine m = {
@@ -128,6 +131,9 @@ Test(ctl_limits, the_formula_is_that_of_core)
 		struct limits_shape shape = {
 		        .workers = config.workers, .cost = cost, .is_private = private};
 		struct budget b;
+
+		config.priority = shape.priority = below(&seed, 2) ? below(&seed, 90) : 0;
+		config.source_priority = anybody;
 
 		if (most > 64 && below(&seed, 2))
 			config.fds = 64 + below(&seed, most - 63);
@@ -149,6 +155,7 @@ Test(ctl_limits, the_formula_is_that_of_core)
 	}
 	cr_expect_gt(fits, 10000, "only %u of the machines had room", fits);
 	cr_expect_lt(fits, 20000, "none of the machines was too small");
+	(void)prefix_set_free(anybody);
 }
 
 Test(ctl_limits, what_binds, .init = start)
@@ -251,6 +258,34 @@ Test(ctl_limits, what_is_reached_before, .init = start)
 	expect_binds("nofile_hard");
 	cr_expect_eq(c->first, c->binds);
 	cr_expect_eq(row_of("socket_memory")->allows, 51);
+}
+
+/* They come beside the others, and what counts all connections counts them, too. */
+Test(ctl_limits, priority_slots, .init = start)
+{
+	expect_binds("nofile_hard");
+	cr_expect_eq(c->holds_priority, 0);
+	cr_expect_eq(row_of("priority")->number, 0);
+	cr_expect_str_eq(row_of("priority")->raise.line, "");
+
+	c->portd.priority_slots = 16;
+	c->portd.max_connections -= 16;
+	expect_binds("nofile_hard");
+	cr_expect_eq(c->holds, c->portd.max_connections);
+	cr_expect_eq(row_of("nofile_hard")->allows, c->holds);
+	cr_expect_eq(c->holds_priority, 16);
+	cr_expect_eq(row_of("priority")->number, 16);
+	cr_expect_str_eq(row_of("priority")->raise.line, "[budget] priority = 32");
+
+	set(&c->machine.file_used, 0);
+	set(&c->machine.file_max, c->portd.max_connections + 5);
+	expect_binds("nofile_hard");
+	cr_expect_eq(c->holds, c->portd.max_connections);
+	cr_expect_eq(c->holds_priority, 5);
+	set(&c->machine.file_max, 100);
+	expect_binds("nofile_hard");
+	cr_expect_eq(c->holds, 100);
+	cr_expect_eq(c->holds_priority, 0);
 }
 
 Test(ctl_limits, a_unit_and_a_group_say_how_to_raise, .init = start)
