@@ -28,6 +28,7 @@ int limits_collect(const struct command_call *call, struct limits_chain *c)
 		        sizeof(c->why_not));
 		limits_machine_read("", LIMITS_NONE, &c->machine);
 		limits_portd_assume(&c->machine, &c->portd);
+		limits_config_read("", &c->portd);
 	} else if (strncmp(answer.bytes, "error:", 6) == 0) {
 		answer.bytes[strcspn(answer.bytes, "\n")] = '\0';
 		(void)snprintf(c->why_not, sizeof(c->why_not), "%s", answer.bytes);

@@ -26,6 +26,28 @@
 #define LIMITS_ROWS_MAX       24U
 #define LIMITS_REASON_MAX     512
 
+/* Keys that a remedy may name. */
+enum limits_key {
+	LIMITS_KEY_WORKERS,
+	LIMITS_KEY_FD_TABLE,
+	LIMITS_KEY_FDS,
+	LIMITS_KEY_MAX_CONNECTIONS,
+	LIMITS_KEY_PRIORITY,
+	LIMITS_KEY_BACKLOG,
+	LIMITS_KEY_COUNT
+};
+
+const char *limits_key_section(enum limits_key key);
+const char *limits_key_name(enum limits_key key);
+
+/* Where such a key is set; all empty: nowhere. */
+struct limits_place {
+	char file[LIMITS_TEXT_MAX];
+	unsigned long line; /* of file, from 1 */
+	char option
+	        [LIMITS_TEXT_MAX]; /* "-o SECTION.KEY=VALUE" instead: wins over files */
+};
+
 /* What a running portd says about itself, or what one with the defaults would. Numbers that are
  * not known are LIMITS_NONE. */
 struct limits_portd {
@@ -36,8 +58,9 @@ struct limits_portd {
 	char service[LIMITS_WORD_MAX];
 	char bound_by[LIMITS_WORD_MAX]; /* fds, memory, max_connections */
 	char config[LIMITS_TEXT_MAX];   /* its configuration file */
-	uint64_t pid;                   /* as portd knows it: in its own namespace */
-	uint64_t uptime;                /* seconds */
+	struct limits_place place[LIMITS_KEY_COUNT];
+	uint64_t pid;    /* as portd knows it: in its own namespace */
+	uint64_t uptime; /* seconds */
 
 	uint64_t workers;
 	uint64_t tables; /* 1: shared by all workers, unless `private` */
@@ -61,6 +84,12 @@ struct limits_portd {
 /* Reads the answer to the request `limits`. Lines that are not known are passed over. Returns 0,
  * or -EINVAL if it is not the answer of a portd. text is changed. */
 int limits_portd_parse(char *text, struct limits_portd *ret);
+
+/* limits_config.c: takes «FILE:LINE» or «-o …» as the place of a key «section.name», if it is one of
+ * those above. */
+void limits_place_take(struct limits_portd *p, const char *key, const char *place);
+/* The places in portd's default files, below root: "". */
+void limits_config_read(const char *root, struct limits_portd *p);
 
 /* One with the built-in defaults, started with the limits that `machine` has. */
 void limits_portd_assume(const struct limits_machine *machine, struct limits_portd *ret);
@@ -99,6 +128,10 @@ struct limits_raise {
 	char command[LIMITS_TEXT_MAX];
 	char line[LIMITS_TEXT_MAX];
 	char file[LIMITS_TEXT_MAX];
+	unsigned long file_line; /* of file, where the key stands; 0: it stands nowhere */
+	/* Instead of file: the option on portd's command line that sets the key now. */
+	char option[LIMITS_TEXT_MAX];
+	char option_wanted[LIMITS_TEXT_MAX]; /* what it is to be */
 };
 
 struct limits_row {

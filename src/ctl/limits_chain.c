@@ -109,20 +109,38 @@ void limits_command_about(
 }
 
 void limits_row_raise_config(const struct limits_chain *c, struct limits_row *row,
-        bool live, const char *format, ...)
+        bool live, enum limits_key key, const char *format, ...)
 {
-	char *command = row->raise.command;
+	const struct limits_place *place = &c->portd.place[key];
+	const char *section = limits_key_section(key), *name = limits_key_name(key);
+	const char *unit = c->machine.unit.name;
+	struct limits_raise *raise = &row->raise;
+	char value[32];
 	va_list args;
 
 	va_start(args, format);
-	(void)vsnprintf(row->raise.line, sizeof(row->raise.line), format, args);
+	(void)vsnprintf(value, sizeof(value), format, args);
 	va_end(args);
-	(void)snprintf(row->raise.file, sizeof(row->raise.file), "%s", c->portd.config);
-	if (*c->machine.unit.name)
-		limits_command_about(command, c->machine.unit.name, "systemctl %s ",
+	(void)snprintf(
+	        raise->line, sizeof(raise->line), "[%s] %s = %s", section, name, value);
+	if (*place->option) {
+		/* No file wins over it, and a reload does not read it anew. */
+		(void)snprintf(raise->option, sizeof(raise->option), "%s", place->option);
+		(void)snprintf(raise->option_wanted, sizeof(raise->option_wanted),
+		        "-o %s.%s=%s", section, name, value);
+		if (*unit)
+			limits_command_about(raise->command, unit,
+			        "systemctl daemon-reload && systemctl restart ");
+		return;
+	}
+	(void)snprintf(raise->file, sizeof(raise->file), "%s",
+	        *place->file ? place->file : c->portd.config);
+	raise->file_line = place->line;
+	if (*unit)
+		limits_command_about(raise->command, unit, "systemctl %s ",
 		        live ? "reload" : "restart");
 	else if (live && c->portd.running)
-		limits_command_about(command, c->socket, "portctl reload -s ");
+		limits_command_about(raise->command, c->socket, "portctl reload -s ");
 }
 
 struct limits_shape limits_shape_of(const struct limits_portd *p)

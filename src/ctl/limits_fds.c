@@ -146,9 +146,9 @@ static void add_tables(struct limits_chain *c)
 	                &other, other.workers * p->nofile_hard, p->nofile_hard)));
 	if (p->is_private == 1)
 		limits_row_raise_config(
-		        c, row, false, "[workers] count = %" PRIu64, other.workers);
+		        c, row, false, LIMITS_KEY_WORKERS, "%" PRIu64, other.workers);
 	else
-		limits_row_raise_config(c, row, false, "[workers] fd_table = private");
+		limits_row_raise_config(c, row, false, LIMITS_KEY_FD_TABLE, "private");
 }
 
 static void add_descriptors(struct limits_chain *c)
@@ -170,7 +170,7 @@ static void add_descriptors(struct limits_chain *c)
 		limits_row_note(row,
 		        "auto: the hard RLIMIT_NOFILE at portd's start, in each table");
 	else
-		limits_row_raise_config(c, row, false, "[budget] fds = auto");
+		limits_row_raise_config(c, row, false, LIMITS_KEY_FDS, "auto");
 
 	row = limits_row_add(
 	        c, "max_connections", "[budget] max_connections", LIMITS_GROUP_OPEN);
@@ -178,7 +178,7 @@ static void add_descriptors(struct limits_chain *c)
 	(void)snprintf(row->from, sizeof(row->from), "%s",
 	        p->running ? "portd" : "the default: auto");
 	if (strcmp(p->bound_by, "max_connections") == 0)
-		limits_row_raise_config(c, row, true, "[budget] max_connections = auto");
+		limits_row_raise_config(c, row, true, LIMITS_KEY_MAX_CONNECTIONS, "auto");
 	else
 		limits_row_note(row, "auto: the slots that descriptors and memory leave");
 }
@@ -199,7 +199,7 @@ static void add_priority(struct limits_chain *c)
 	limits_row_note(row,
 	        "further slots, for [source] priority alone; their descriptors are kept");
 	if (p->priority_slots < PRIORITY_MAX)
-		limits_row_raise_config(c, row, true, "[budget] priority = %" PRIu64,
+		limits_row_raise_config(c, row, true, LIMITS_KEY_PRIORITY, "%" PRIu64,
 		        limits_least(limits_twice(p->priority_slots), PRIORITY_MAX));
 }
 

@@ -91,6 +91,9 @@ static void put_row(FILE *out, const struct limits_row *row)
 	put_text(out, "{", "command", row->raise.command);
 	put_text(out, ",", "line", row->raise.line);
 	put_text(out, ",", "file", row->raise.file);
+	put_number(out, ",", "file_line",
+	        row->raise.file_line ? row->raise.file_line : LIMITS_NONE);
+	put_text(out, ",", "option", row->raise.option);
 	(void)fputs("}}", out);
 }
 

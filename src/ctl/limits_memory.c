@@ -62,8 +62,8 @@ static void add_memory(struct limits_chain *c)
 	limits_row_take_or(row, &m->memory_total, c->portd.memory);
 	memory_rule(c, row);
 	if (strcmp(c->portd.bound_by, "memory") == 0)
-		limits_row_raise_config(c, row, true,
-		        "[budget] max_connections = %" PRIu64,
+		limits_row_raise_config(c, row, true, LIMITS_KEY_MAX_CONNECTIONS,
+		        "%" PRIu64,
 		        limits_least(limits_twice(row->allows),
 		                limits_slots_of_nofile(c, c->portd.nofile_hard)));
 

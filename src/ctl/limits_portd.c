@@ -5,7 +5,7 @@
  * unknown, so that portctl and portd need not be of the same version; without the lines of
  * `needed` it is no portd that has answered.
  *
- * Reads next: limits_slots.c.
+ * Reads next: limits_config.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -78,6 +78,10 @@ static uint64_t *number_of(struct limits_portd *p, size_t i)
 
 static void take_line(struct limits_portd *p, const char *name, const char *value)
 {
+	static const char place[] = "place.";
+
+	if (strncmp(name, place, strlen(place)) == 0)
+		limits_place_take(p, name + strlen(place), value);
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (strcmp(name, numbers[i].name) == 0)
 			(void)parse_uint(value, number_of(p, i));

@@ -84,7 +84,7 @@ static void add_backlog(struct limits_chain *c)
 	(void)snprintf(
 	        row->from, sizeof(row->from), "%s", p->running ? "portd" : "the default");
 	limits_row_raise_config(
-	        c, row, true, "[listener] backlog = %" PRIu64, 2 * p->backlog_configured);
+	        c, row, true, LIMITS_KEY_BACKLOG, "%" PRIu64, 2 * p->backlog_configured);
 
 	row = limits_row_add(c, "somaxconn", "net.core.somaxconn", LIMITS_GROUP_WAITING);
 	limits_row_take(row, &m->somaxconn);

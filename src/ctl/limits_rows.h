@@ -29,9 +29,11 @@ void limits_row_note(struct limits_row *row, const char *format, ...)
 void limits_row_raise_sysctl(struct limits_row *row, const char *key, uint64_t to);
 void limits_row_raise_sysctl_words(
         struct limits_row *row, const char *key, const char *value);
-/* Raise by a line "[section] key = value" of portd.conf; live: a reload is enough. */
+/* Raise by this value of a key, set in the place that wins; live: a reload is enough, where that is
+ * a file. */
 void limits_row_raise_config(const struct limits_chain *c, struct limits_row *row,
-        bool live, const char *format, ...) __attribute__((format(printf, 4, 5)));
+        bool live, enum limits_key key, const char *format, ...)
+        __attribute__((format(printf, 5, 6)));
 /* A command that ends with this name, quoted for a shell where that is needed; none at
  * all if the name is such that nobody should paste it: groups and sockets may be named by
  * anybody. */

@@ -133,17 +133,36 @@ static void put_row_line(const struct limits_row *row, FILE *out)
 	(void)putc('\n', out);
 }
 
+#define FILE_LINE_MAX 24
+
+/* «:3», or nothing. */
+static const char *format_line(unsigned long line, char buf[static FILE_LINE_MAX])
+{
+	*buf = '\0';
+	if (line > 0)
+		(void)snprintf(buf, FILE_LINE_MAX, ":%lu", line);
+	return buf;
+}
+
 static void put_raise(const struct limits_raise *raise, FILE *out)
 {
 	struct paragraph p = {.out = out, .indent = INDENT};
-	char text[2 * LIMITS_TEXT_MAX + 32];
+	char text[2 * LIMITS_TEXT_MAX + 64];
+	const char *anew = *raise->command ? "" : " start portd anew";
 
 	if (!*raise->command && !*raise->line)
 		return;
 	put_words(&p, "raise:");
-	if (*raise->line && !raise->is_sysctl) {
-		(void)snprintf(text, sizeof(text), "%s in %s, then%s", raise->line,
-		        raise->file, *raise->command ? "" : " start portd anew");
+	if (*raise->option) {
+		(void)snprintf(text, sizeof(text),
+		        "%s in place of %s on portd's command line, then%s",
+		        raise->option_wanted, raise->option, anew);
+		put_words(&p, text);
+	} else if (*raise->line && !raise->is_sysctl) {
+		char at[FILE_LINE_MAX];
+
+		(void)snprintf(text, sizeof(text), "%s in %s%s, then%s", raise->line,
+		        raise->file, format_line(raise->file_line, at), anew);
 		put_words(&p, text);
 	}
 	put_words(&p, raise->command);
@@ -279,6 +298,27 @@ static void put_seen(const struct limits_portd *p, FILE *out)
 	put_paragraph(out, 5, text);
 }
 
+static void put_backlog(const struct limits_chain *c, FILE *out)
+{
+	const struct limits_advice *a = &c->advice;
+	const struct limits_place *place = &c->portd.place[LIMITS_KEY_BACKLOG];
+	char text[2 * LIMITS_TEXT_MAX + 96], at[FILE_LINE_MAX];
+
+	if (*place->option)
+		(void)snprintf(text, sizeof(text),
+		        "recommended: -o listener.backlog=%" PRIu64
+		        " in place of %s on portd's command line",
+		        a->backlog, place->option);
+	else
+		(void)snprintf(text, sizeof(text),
+		        "recommended: [listener] backlog = %" PRIu64 " in %s%s",
+		        a->backlog, *place->file ? place->file : c->portd.config,
+		        format_line(place->line, at));
+	if (a->somaxconn > c->machine.somaxconn.n)
+		(void)strcat(text, ", after");
+	put_paragraph(out, 5, text);
+}
+
 static void put_advice(const struct limits_chain *c, FILE *out)
 {
 	const struct limits_advice *a = &c->advice;
@@ -310,10 +350,7 @@ static void put_advice(const struct limits_chain *c, FILE *out)
 		put_paragraph(out, 5, text);
 		return;
 	}
-	(void)snprintf(text, sizeof(text),
-	        "recommended: [listener] backlog = %" PRIu64 " in %s%s", a->backlog,
-	        p->config, a->somaxconn > c->machine.somaxconn.n ? ", after" : "");
-	put_paragraph(out, 5, text);
+	put_backlog(c, out);
 	if (a->somaxconn > c->machine.somaxconn.n)
 		(void)fprintf(out, "     sysctl -w net.core.somaxconn=%" PRIu64 "\n",
 		        a->somaxconn);

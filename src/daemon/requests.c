@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
+#include "core/config_key.h"
 #include "core/port.h"
 #include "core/stats.h"
 #include "daemon/conns.h"
@@ -130,6 +131,19 @@ static void requests_limits_budget(
 	requests_limits_nofile(out);
 }
 
+/* Where the keys are set, so that portctl's remedies name the place that wins. */
+static void requests_limits_places(const struct config *config, FILE *out)
+{
+	char place[CONFIG_PLACE_MAX];
+
+	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+		if (config->origin[i].name)
+			(void)fprintf(out, "place.%s.%s %s\n", config_keys[i].section,
+			        config_keys[i].name,
+			        config_place_format(
+			                &config->origin[i], place, sizeof(place)));
+}
+
 /* For portctl, which knows the machine but not portd: one «name value» a line. What is not
  * configured, or has no limit, has no line. */
 static void requests_limits(struct daemon *d, FILE *out)
@@ -144,6 +158,7 @@ static void requests_limits(struct daemon *d, FILE *out)
 	requests_number(out, "uptime_seconds", s.uptime_ns / CLOCK_SEC);
 	requests_text(
 	        out, "config", d->source.file ? d->source.file : CONFIG_DEFAULT_FILE);
+	requests_limits_places(&d->config, out);
 	requests_text(out, "listener.address", addr_format(&s.address, address));
 	requests_text(out, "service", d->config.service);
 	requests_limits_budget(d, &s, out);

@@ -312,6 +312,36 @@ Test(ctl_limits, a_unit_and_a_group_say_how_to_raise, .init = start)
 	cr_expect_str_eq(row_of("cgroup_pids")->raise.command, "");
 }
 
+Test(ctl_limits, keys_are_changed_where_they_win, .init = start)
+{
+	(void)strcpy(c->portd.bound_by, "max_connections");
+	c->portd.max_connections = 17;
+	const struct limits_raise *raise;
+
+	limits_place_take(&c->portd, "budget.max_connections", "/etc/a:b 7.d/x.conf:12");
+	limits_place_take(&c->portd, "budget.max", "/nothing:1");
+	limits_place_take(&c->portd, "max_connections", "/nothing:1");
+	expect_binds("max_connections");
+	raise = &row_of("max_connections")->raise;
+	cr_expect_str_eq(raise->file, "/etc/a:b 7.d/x.conf");
+	cr_expect_eq(raise->file_line, 12);
+	cr_expect_str_eq(raise->option, "");
+
+	/* Whatever the value looks like. A reload reads no command line. */
+	limits_place_take(
+	        &c->portd, "budget.max_connections", "-o budget.max_connections=9:9");
+	expect_binds("max_connections");
+	raise = &row_of("max_connections")->raise;
+	cr_expect_str_eq(raise->option, "-o budget.max_connections=9:9");
+	cr_expect_str_eq(raise->option_wanted, "-o budget.max_connections=auto");
+	cr_expect_str_eq(raise->file, "");
+	cr_expect_str_eq(raise->command, "");
+	(void)strcpy(c->machine.unit.name, "portd.service");
+	expect_binds("max_connections");
+	cr_expect_str_eq(row_of("max_connections")->raise.command,
+	        "systemctl daemon-reload && systemctl restart portd.service");
+}
+
 Test(ctl_limits, private_tables, .init = start)
 {
 	struct limits_shape shape = {.workers = 2, .cost = 1, .is_private = true};
