@@ -1,8 +1,8 @@
 /*
  * config.c - what the user asked: loading, printing, comparing.
  *
- * All of it goes over the table of keys (config_key.c); the one function that names keys
- * is contradictions_check.
+ * All of it goes over the table of keys (config_key.c); the functions that name keys
+ * are contradictions_check and config_warn.
  *
  * Invariants: a key with a mistake keeps the value it had, so that the rest of the files
  * is still checked in full; within a file a key is set once, a later file may set it
@@ -13,9 +13,12 @@
 #include "core/config.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/own.h"
+#include "base/parse.h"
 #include "core/config_file.h"
 #include "core/config_key.h"
 
@@ -266,6 +269,28 @@ static void contradictions_check(struct load *load)
 		        "needs a text, and [shed] message is empty; allowed: reset, "
 		        "close, "
 		        "or message with [shed] message = TEXT");
+}
+
+void config_warn(const struct config *config, FILE *warnings)
+{
+	char key[CONFIG_PLACE_MAX], place[CONFIG_PLACE_MAX] = "default";
+	char idle[PARSE_DURATION_TEXT_MAX];
+	const struct config_place *start_at = &config->origin[CONFIG_KEY_start_at];
+
+	/* Of those that come while every slot is taken all are shed before one is looked for. A dry
+	 * run sheds nobody for that. */
+	if (config->start_at >= 100 || config->evict_idle == CLOCK_INFINITY ||
+	        config->dry_run)
+		return;
+	if (start_at->name)
+		(void)config_place_format(start_at, place, sizeof(place));
+	(void)fprintf(warnings,
+	        "%s: %s closes nobody for ordinary clients that find every slot taken: "
+	        "with "
+	        "[shed] start_at %" PRIu64
+	        "%% (%s) they are shed at once, for pressure\n",
+	        config_format_key(config, CONFIG_KEY_evict_idle, key),
+	        parse_format_duration(config->evict_idle, idle), config->start_at, place);
 }
 
 static int load_files(struct load *load)

@@ -125,6 +125,10 @@ struct config_source {
  * Returns 0; 1 if there was at least one mistake (*ret is then not to be used); -ENOMEM. */
 int config_load(const struct config_source *source, struct config *ret, FILE *errors);
 
+/* Writes a line for each key that is right, but has less of an effect than it seems, beside another:
+ * «PLACE: [section] key: …». */
+void config_warn(const struct config *config, FILE *warnings);
+
 /* A second holder of the same configuration; both release it. Main thread only. */
 void config_share(const struct config *config, struct config *ret);
 /* Gives back what config_load or config_share has filled. The empty struct is fine. */

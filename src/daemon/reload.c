@@ -74,6 +74,7 @@ static int reload_compute(struct daemon *d, const struct config *config,
 
 	if (!warnings)
 		return -ENOMEM;
+	config_warn(config, warnings);
 	int r = limits_compute(&d->machine, config, d->service->fds_per_connection, ret,
 	        report->error_out, warnings);
 	own_fclose_p(&warnings);

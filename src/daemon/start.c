@@ -147,6 +147,7 @@ int start_compute(struct daemon *d)
 
 	if (!errors || !warnings)
 		return start_no_memory();
+	config_warn(&d->config, warnings);
 	int r = limits_probe(&d->machine);
 	if (r == 0)
 		r = limits_compute(&d->machine, &d->config,

@@ -44,8 +44,24 @@ enum state status_state(struct daemon *d)
 	return stats.state;
 }
 
+/* Is nobody looked at before there is room? */
+static bool status_is_unseen(const struct daemon *d)
+{
+	return d->config.queue_timeout == CLOCK_INFINITY &&
+	       d->config.evict_idle == CLOCK_INFINITY && d->budget.priority_slots == 0;
+}
+
+/* With every slot taken start_at sheds all who are looked at, and so nobody waits; whom priority
+ * exempts is no newcomer to speak of here. */
+static bool status_is_pressed(const struct daemon *d, enum state_cause cause)
+{
+	return cause == STATE_CAUSE_SLOTS && d->config.start_at < 100 &&
+	       !d->config.dry_run && !status_is_unseen(d);
+}
+
 /* What becomes of clients that find no place. */
-static const char *status_outlook(const struct daemon *d, char *buf, size_t size)
+static const char *status_outlook(
+        const struct daemon *d, enum state_cause cause, char *buf, size_t size)
 {
 	static const char *const answers[] = {
 	        [CONFIG_ANSWER_RESET] = "reset",
@@ -55,11 +71,11 @@ static const char *status_outlook(const struct daemon *d, char *buf, size_t size
 	char after[PARSE_DURATION_TEXT_MAX];
 	const char *answer = answers[d->config.answer];
 
-	if (d->config.queue_timeout == CLOCK_INFINITY)
-		(void)snprintf(buf, size, "clients wait until there is room");
-	else if (d->config.queue_timeout == 0)
+	if (d->config.queue_timeout == 0 || status_is_pressed(d, cause))
 		(void)snprintf(
 		        buf, size, "newcomers are answered at once with %s", answer);
+	else if (d->config.queue_timeout == CLOCK_INFINITY)
+		(void)snprintf(buf, size, "clients wait until there is room");
 	else
 		(void)snprintf(buf, size, "waiting clients are answered after %s with %s",
 		        parse_format_duration(d->config.queue_timeout, after), answer);
@@ -94,7 +110,7 @@ const char *status_why(const struct daemon *d, const struct stats *s,
 {
 	char errors[112], outlook[96];
 
-	(void)status_outlook(d, outlook, sizeof(outlook));
+	(void)status_outlook(d, cause, outlook, sizeof(outlook));
 	if (cause == STATE_CAUSE_FDS)
 		(void)snprintf(buf, STATUS_WHY_MAX, "out of descriptors (%s); %s",
 		        status_errors(&s->total, errors, sizeof(errors)), outlook);

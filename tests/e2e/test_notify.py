@@ -174,6 +174,36 @@ def test_status_of_states(table):
             check_shedding_ends(portd, crowd, asked)
 
 
+@for_each(options=[{}, {"shed.queue_timeout": "infinity"},
+                   {"shed.queue_timeout": "infinity", "shed.evict_idle": "1ms"},
+                   {"shed.queue_timeout": "infinity", "source.priority": "127.0.0.9"}])
+def test_status_under_pressure(options):
+    """With start_at nobody waits, and nobody is evicted, for an ordinary client; unless nobody looks."""
+    unseen = options == {"shed.queue_timeout": "infinity"}
+    with Portd({"budget.max_connections": "10", "shed.queue_timeout": "60s", "shed.start_at": "80%",
+                "shed.answer": "close", "timeouts.idle": "0s", **options}) as portd:
+        crowd = portd.crowd()
+        start = len(portd.notify.messages)
+        while portd.stats()["budget"]["connections"] < 10:
+            client, = crowd.connect(1, send=b"x")
+            crowd.wait(lambda: client.end or client.first, 2, "served, or answered")
+        why = "no slot left (max_connections); " + (
+            "clients wait until there is room" if unseen else "newcomers are answered at once with close")
+        equal(wait_state(portd, "full", start, 2, crowd)[1]["why"], why, "the reason in STATUS=")
+        full = [line for line in portd.log_lines() if " full: " in line]
+        equal(len(full), 1, "lines of the log about it")
+        check(full[0].endswith(why), "the log:", full[0])
+        before = portd.stats()["shed"]["pressure"]
+        late = crowd.connect(5, send=b"x")
+        if unseen:
+            portd.wait_until(lambda s: s["listener"]["queue_depth"] == 5, 2, "they wait", crowd)
+        else:
+            crowd.wait_answered(late, 2)
+        stats = portd.stats()
+        equal((stats["shed"]["pressure"] - before, stats["closed"]["evicted"]), (0 if unseen else 5, 0),
+              "shed, evicted")
+
+
 @for_each(table=TABLES)
 def test_status_of_a_shortage(table):
     """The reason is the one that holds: descriptors, then slots that are free but not enough."""

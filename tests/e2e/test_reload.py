@@ -171,6 +171,28 @@ def test_the_held_one_comes_first_from_now_on(how):
 
 
 @for_each(how=WAYS)
+def test_an_evict_idle_that_hardly_counts(how):
+    """With start_at nobody is closed for an ordinary client: it is said with -t, and when it comes so."""
+    with Portd({"shed.evict_idle": "10s"}) as portd:
+        check("evict_idle" not in portd.log(), "said without start_at:", portd.log())
+        log = len(portd.log_lines())
+        said = change(portd, how, shed__start_at="80%")
+        want = (rf"{portd.config_path}:\d+: \[shed\] evict_idle: 10s closes nobody for ordinary clients .*"
+                rf"\[shed\] start_at 80% \({portd.config_path}:\d+\)")
+        heard = [line for line in portd.log_lines(log) if re.search("warning: " + want, line)]
+        equal(len(heard), 1, "lines of the log")
+        equal(how == "hup" or bool(re.match("warning: " + want, said[0])), True, f"said: {said}")
+        result = subprocess.run([PORTD, "-c", portd.config_path, "-t"], text=True,
+                                capture_output=True, timeout=tap.slow(10))
+        equal(result.returncode, 0, "portd -t")
+        check(re.search("^portd: warning: " + want, result.stderr, re.M), result.stderr)
+        for options in ({"shed__start_at": "100%"}, {"shed__start_at": "80%", "shed__dry_run": "yes"}):
+            log = len(portd.log_lines())
+            equal(change(portd, how, **options), [], f"said with {options}")
+            check("evict_idle" not in "".join(portd.log_lines(log)), f"logged with {options}")
+
+
+@for_each(how=WAYS)
 def test_log_level(how):
     with Portd() as portd:
         heard = lambda start: [line for line in portd.log_lines(start) if "reloaded" in line]
