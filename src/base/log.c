@@ -262,8 +262,8 @@ void log_flush(void)
 
 	if (log_state.lost == 0)
 		return;
-	(void)snprintf(text, sizeof(text), "%lu log lines were lost: nobody read them",
-	        log_state.lost);
+	(void)snprintf(text, sizeof(text), "%lu log line%s lost: nobody read them",
+	        log_state.lost, log_state.lost == 1 ? " was" : "s were");
 	if (log_send(LOG_LEVEL_WARNING, NULL, text) == 0)
 		log_state.lost = 0;
 	errno = saved;

@@ -174,7 +174,8 @@ static void fds_refuse_most(
 	say_key(s->config, CONFIG_KEY_fds, errors);
 	(void)fprintf(errors, "%" PRIu64 " asked, but ", fds);
 	if (s->private)
-		(void)fprintf(errors, "%" PRIu64 " private tables hold", s->workers);
+		(void)fprintf(errors, "%" PRIu64 " private table%s", s->workers,
+		        s->workers == 1 ? " holds" : "s hold");
 	else
 		(void)fprintf(errors, "one shared table holds");
 	(void)fprintf(errors,

@@ -63,7 +63,8 @@ static char *format_bytes(uint64_t n, char buf[static BYTES_MAX])
 	unsigned shift = 10;
 
 	if (n < 1024) {
-		(void)snprintf(buf, BYTES_MAX, "%" PRIu64 " bytes", n);
+		(void)snprintf(
+		        buf, BYTES_MAX, "%" PRIu64 " byte%s", n, n == 1 ? "" : "s");
 		return buf;
 	}
 	while (shift < 60 && n >> (shift + 10))
@@ -124,9 +125,9 @@ static void text_listener(const struct stats *s, FILE *out)
 	                ? " (clamped by the kernel: net.core.somaxconn)"
 	                : "");
 	if (s->gate_closed || s->gates)
-		(void)fprintf(out, "  %-16s%s, closed %s times, %s in all\n", "gate",
+		(void)fprintf(out, "  %-16s%s, closed %s time%s, %s in all\n", "gate",
 		        s->gate_closed ? "closed" : "open", GROUPED(s->gates),
-		        DURATION(s->gated_ns));
+		        s->gates == 1 ? "" : "s", DURATION(s->gated_ns));
 	(void)fprintf(out, "  %-16s%s by this listener%s\n", "kernel drops",
 	        GROUPED(s->kernel_drops),
 	        s->kernel_drops ? " (the queue overflowed, or SYNs were not wanted)"
@@ -289,13 +290,15 @@ static void text_books(const struct stats *s, FILE *out)
 	        GROUPED(s->connections), GROUPED(shed), GROUPED(closed));
 	if (accepted != told)
 		(void)fprintf(out,
-		        "       THE BOOKS DO NOT BALANCE at this instant: %s connections "
+		        "       THE BOOKS DO NOT BALANCE at this instant: %s "
+		        "connection%s "
 		        "%s.\n"
 		        "       A few are normal while clients come and go, for the "
 		        "figures are not\n"
 		        "       read all at once; at rest any difference is a bug of "
 		        "portd.\n",
 		        GROUPED(accepted > told ? accepted - told : told - accepted),
+		        accepted - told == 1 || told - accepted == 1 ? "" : "s",
 		        accepted > told ? "unaccounted for" : "too many");
 }
 

@@ -115,8 +115,8 @@ static void put_total(struct put *p, const struct conns_list *list)
 {
 	char shown[GROUPED], told[GROUPED], open[GROUPED];
 
-	put(p, "%s of %s connections", format_grouped(list->n_rows, shown),
-	        format_grouped(list->told, told));
+	put(p, "%s of %s connection%s", format_grouped(list->n_rows, shown),
+	        format_grouped(list->told, told), list->told == 1 ? "" : "s");
 	if (list->from)
 		put(p, " from %s", list->from);
 	put(p, " shown");

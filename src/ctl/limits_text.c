@@ -336,17 +336,18 @@ static void put_advice(const struct limits_chain *c, FILE *out)
 		return;
 	}
 	(void)snprintf(text, sizeof(text),
-	        "%s clients may have to wait: the greatest of twice the deepest "
+	        "%s client%s may have to wait: the greatest of twice the deepest "
 	        "queue%s%s%s",
-	        GROUPED(a->needed),
+	        GROUPED(a->needed), a->needed == 1 ? "" : "s",
 	        a->known ? ", twice what came in the longest pause" : "",
 	        a->overflowed ? ", twice the queue that overflowed" : "",
 	        a->enough_seen ? "" : " (though little was seen so far)");
 	put_paragraph(out, 5, text);
 	if (a->backlog <= p->backlog_effective) {
 		(void)snprintf(text, sizeof(text),
-		        "%s are enough: keep [listener] backlog",
-		        GROUPED(p->backlog_effective));
+		        "%s %s enough: keep [listener] backlog",
+		        GROUPED(p->backlog_effective),
+		        p->backlog_effective == 1 ? "is" : "are");
 		put_paragraph(out, 5, text);
 		return;
 	}

@@ -204,8 +204,9 @@ static void daemon_finish_port(struct daemon *d)
 		        d->kept_elsewhere); /* a start that failed half-way, or the loop did */
 	unsigned left = port_finish(d->port);
 	if (left)
-		log_warning("%u of %u workers did not end and were left behind", left,
-		        d->budget.workers);
+		log_warning("%u of %u worker%s did not end and %s left behind", left,
+		        d->budget.workers, d->budget.workers == 1 ? "" : "s",
+		        left == 1 ? "was" : "were");
 	pulse_tell_events(d);
 	tell_finish(&d->tell);
 	if (d->stopping)

@@ -74,10 +74,11 @@ void journal_tell_open(struct daemon *d)
 	journal_add_number(&r, "PORTD_FDS", b->fds);
 	journal_add_number(&r, "PORTD_WORKERS", b->workers);
 	journal_send(&r,
-	        "open on %s: up to %" PRIu64 " connections, bound by %s; %" PRIu64
+	        "open on %s: up to %" PRIu64 " connection%s, bound by %s; %" PRIu64
 	        " descriptors in %u %s, %u worker%s, service %s",
-	        address, b->max_connections, limits_bound_name(b->bound_by), b->fds,
-	        b->tables, b->tables == 1 ? "table" : "tables", b->workers,
+	        address, b->max_connections, b->max_connections == 1 ? "" : "s",
+	        limits_bound_name(b->bound_by), b->fds, b->tables,
+	        b->tables == 1 ? "table" : "tables", b->workers,
 	        b->workers == 1 ? "" : "s", d->service->name);
 }
 
@@ -94,8 +95,9 @@ void journal_tell_stopping(struct daemon *d)
 	else
 		journal_add_number(&r, "PORTD_DRAIN_USEC", d->config.drain / CLOCK_USEC);
 	journal_send(&r,
-	        "stopping: %" PRIu64 " connections are open, [timeouts] drain is %s%s",
-	        s.connections, parse_format_duration(d->config.drain, limit),
+	        "stopping: %" PRIu64 " connection%s open, [timeouts] drain is %s%s",
+	        s.connections, s.connections == 1 ? " is" : "s are",
+	        parse_format_duration(d->config.drain, limit),
 	        d->kept_elsewhere
 	                ? "; the listener stays, newcomers wait for the next portd"
 	                : "");

@@ -56,8 +56,9 @@ static void pulse_tell_stalled(
 
 	events_stall(d, HISTORY_STALLED, first, stalled);
 	tell(&d->tell, TELL_STALLED, now, &r,
-	        "worker %u has stalled: its loop does not turn; %u of %u workers stalled",
-	        first, stalled, d->budget.workers);
+	        "worker %u has stalled: its loop does not turn; %u of %u worker%s "
+	        "stalled",
+	        first, stalled, d->budget.workers, d->budget.workers == 1 ? "" : "s");
 }
 
 static void pulse_tell_turns(
@@ -70,8 +71,8 @@ static void pulse_tell_turns(
 	events_stall(d, HISTORY_TURNS_AGAIN, id, stalled);
 	if (stalled)
 		tell(&d->tell, TELL_TURNS_AGAIN, now, &r,
-		        "%u of %u workers still stalled, the first: %u", stalled,
-		        d->budget.workers, first);
+		        "%u of %u worker%s still stalled, the first: %u", stalled,
+		        d->budget.workers, d->budget.workers == 1 ? "" : "s", first);
 	else
 		tell(&d->tell, TELL_TURNS_AGAIN, now, &r,
 		        "worker %u turns again; none is stalled", id);
@@ -147,9 +148,10 @@ static void pulse_tell_full(struct daemon *d, const struct event *event, uint64_
 	if (no_fds)
 		pulse_add_errors(&r, &s.total);
 	tell(&d->tell, no_fds ? TELL_NO_FDS : TELL_FULL, now, &r,
-	        "full: %" PRIu64 " of %" PRIu64 " connections, queue %" PRIu64 "/%" PRIu64
-	        ", %s",
-	        s.connections, s.budget.max_connections, event->spell.depth_began,
+	        "full: %" PRIu64 " of %" PRIu64 " connection%s, queue %" PRIu64
+	        "/%" PRIu64 ", %s",
+	        s.connections, s.budget.max_connections,
+	        s.budget.max_connections == 1 ? "" : "s", event->spell.depth_began,
 	        s.backlog_effective, status_why(d, &s, event->spell.cause, why));
 }
 
@@ -247,8 +249,9 @@ void pulse_tell_events(struct daemon *d)
 		events_reports_lost(d, lost - d->events_lost);
 	if (lost != d->events_lost)
 		tell(&d->tell, TELL_LOST, now, NULL,
-		        "%" PRIu64 " reports of workers did not fit and are lost",
-		        lost - d->events_lost);
+		        "%" PRIu64 " report%s of workers did not fit and %s lost",
+		        lost - d->events_lost, lost - d->events_lost == 1 ? "" : "s",
+		        lost - d->events_lost == 1 ? "is" : "are");
 	d->events_lost = lost;
 	tell_flush(&d->tell, now);
 }

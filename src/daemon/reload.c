@@ -188,8 +188,9 @@ static void reload_tell_fine(struct daemon *d, const char *notes)
 	status_collect(d, &s);
 	struct journal_record r = reload_record(d, JOURNAL_RELOADED, &s);
 	journal_add_text(&r, "PORTD_BOUND_BY", bound);
-	journal_send(&r, "reloaded: up to %" PRIu64 " connections, bound by %s",
-	        d->budget.max_connections, bound);
+	journal_send(&r, "reloaded: up to %" PRIu64 " connection%s, bound by %s",
+	        d->budget.max_connections, d->budget.max_connections == 1 ? "" : "s",
+	        bound);
 	start_each_line(notes, reload_log_note, NULL);
 	d->reload_error[0] = '\0';
 }

@@ -298,7 +298,8 @@ int start_port(struct daemon *d)
 	if (r == 0)
 		return 0;
 	errno = -r;
-	log_error("cannot start %u workers: %m", d->budget.workers);
+	log_error("cannot start %u worker%s: %m", d->budget.workers,
+	        d->budget.workers == 1 ? "" : "s");
 	return EXIT_SYSTEM;
 }
 

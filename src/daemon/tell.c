@@ -17,17 +17,18 @@
 
 static const struct {
 	bool urgent;
-	const char *what;   /* what "more" counts; NULL: the text itself says how many */
+	/* What "more" counts: one, and several; NULL: the text itself says how many. */
+	const char *one, *what;
 	unsigned opposites; /* those that it overtakes, a bit each */
 } tell_kinds[TELL_KIND_COUNT] = {
-        [TELL_FULL] = {false, "spells", BIT(TELL_NOT_FULL)},
-        [TELL_NO_FDS] = {false, "spells", BIT(TELL_NOT_FULL)},
-        [TELL_NOT_FULL] = {false, NULL, BIT(TELL_FULL) | BIT(TELL_NO_FDS)},
-        [TELL_ACCEPT_ERROR] = {false, "errors", 0},
-        [TELL_LOST] = {false, "such losses", 0},
-        [TELL_GATE] = {false, "changes of it", 0},
-        [TELL_STALLED] = {true, "stalls", BIT(TELL_TURNS_AGAIN)},
-        [TELL_TURNS_AGAIN] = {true, "recoveries", BIT(TELL_STALLED)},
+        [TELL_FULL] = {false, "spell", "spells", BIT(TELL_NOT_FULL)},
+        [TELL_NO_FDS] = {false, "spell", "spells", BIT(TELL_NOT_FULL)},
+        [TELL_NOT_FULL] = {false, NULL, NULL, BIT(TELL_FULL) | BIT(TELL_NO_FDS)},
+        [TELL_ACCEPT_ERROR] = {false, "error", "errors", 0},
+        [TELL_LOST] = {false, "such loss", "such losses", 0},
+        [TELL_GATE] = {false, "change of it", "changes of it", 0},
+        [TELL_STALLED] = {true, "stall", "stalls", BIT(TELL_TURNS_AGAIN)},
+        [TELL_TURNS_AGAIN] = {true, "recovery", "recoveries", BIT(TELL_STALLED)},
 };
 
 static bool tell_is_due(uint64_t told, uint64_t pause, uint64_t now)
@@ -55,7 +56,8 @@ static void tell_row_out(struct tell *t, enum tell_kind kind, uint64_t now)
 
 	if (row->more && tell_kinds[kind].what)
 		(void)snprintf(suffix, sizeof(suffix), " (and %" PRIu64 " more %s since)",
-		        row->more, tell_kinds[kind].what);
+		        row->more,
+		        row->more == 1 ? tell_kinds[kind].one : tell_kinds[kind].what);
 	if (row->recorded && tell_kinds[kind].what)
 		journal_add_number(&row->record, "PORTD_MORE", row->more);
 	if (row->recorded)

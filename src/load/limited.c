@@ -68,15 +68,17 @@ static void add_plan(struct report *report)
 	if (plan->short_of_sources)
 		add(report,
 		        "%" PRIu64 " source address%s can carry %" PRIu64
-		        " connections, %u each, of the %" PRIu64 " asked for",
+		        " connection%s, %u each, of the %" PRIu64 " asked for",
 		        report->options->sources.limit,
 		        report->options->sources.limit == 1 ? "" : "es",
-		        plan->connections, PLAN_PORTS, report->options->connections);
+		        plan->connections, plan->connections == 1 ? "" : "s", PLAN_PORTS,
+		        report->options->connections);
 	if (plan->short_of_processes)
 		add(report,
 		        "%u processes of %" PRIu64 " descriptors can carry %" PRIu64
-		        " connections",
-		        PLAN_PROCESSES_MAX, plan->fds, plan->connections);
+		        " connection%s",
+		        PLAN_PROCESSES_MAX, plan->fds, plan->connections,
+		        plan->connections == 1 ? "" : "s");
 }
 
 static void add_errors(struct report *report)
@@ -84,11 +86,13 @@ static void add_errors(struct report *report)
 	const struct error_count *rows = report->figures->errors;
 
 	for (int i = 0; i < SHARED_ERRORS && rows[i].error; i++)
-		add(report, "%" PRIu64 " attempts failed with %s%s", rows[i].count,
-		        strerrorname_np(rows[i].error), explain_error(rows[i].error));
+		add(report, "%" PRIu64 " attempt%s failed with %s%s", rows[i].count,
+		        rows[i].count == 1 ? "" : "s", strerrorname_np(rows[i].error),
+		        explain_error(rows[i].error));
 	if (report->lost)
-		add(report, "%" PRIu64 " of %" PRIu64 " processes died (%s %d)",
+		add(report, "%" PRIu64 " of %" PRIu64 " process%s died (%s %d)",
 		        report->lost, report->plan->processes,
+		        report->plan->processes == 1 ? "" : "es",
 		        WIFSIGNALED(report->lost_status) ? "signal" : "exit",
 		        WIFSIGNALED(report->lost_status)
 		                ? WTERMSIG(report->lost_status)
@@ -104,14 +108,16 @@ static void add_lateness(struct report *report)
 	if (f->late[LATE_SELF] * 100 > attempted * LATE_PERCENT)
 		add(report,
 		        "portload fell behind its schedule: %" PRIu64
-		        " connections began more than 10 ms late, up to %.3f s, or "
+		        " connection%s began more than 10 ms late, up to %.3f s, or "
 		        "never",
-		        f->late[LATE_SELF], lag);
+		        f->late[LATE_SELF], f->late[LATE_SELF] == 1 ? "" : "s", lag);
 	if (f->late[LATE_OPEN] * 100 > attempted * LATE_PERCENT)
 		add(report,
-		        "%" PRIu64 " connections began late, up to %.3f s, or never, "
-		        "because %" PRIu64 " were open: as many as --connections allows",
-		        f->late[LATE_OPEN], lag, report->plan->connections);
+		        "%" PRIu64 " connection%s began late, up to %.3f s, or never, "
+		        "because %" PRIu64 " %s open: as many as --connections allows",
+		        f->late[LATE_OPEN], f->late[LATE_OPEN] == 1 ? "" : "s", lag,
+		        report->plan->connections,
+		        report->plan->connections == 1 ? "was" : "were");
 }
 
 static void add_cpu(struct report *report)

@@ -70,8 +70,9 @@ static int run(const struct options *options, const struct plan *plan)
 	int r = figures && report ? crew_start(&crew, options, plan) : -ENOMEM;
 
 	if (r < 0) {
-		(void)fprintf(stderr, "portload: %llu processes: %s\n",
-		        (unsigned long long)plan->processes, strerrordesc_np(-r));
+		(void)fprintf(stderr, "portload: %llu process%s: %s\n",
+		        (unsigned long long)plan->processes,
+		        plan->processes == 1 ? "" : "es", strerrordesc_np(-r));
 		return EXIT_NOTHING;
 	}
 	*report = (struct report){.options = options,

@@ -123,17 +123,19 @@ static void put_head(FILE *out, const struct report *r)
 	const struct figures *f = r->figures;
 	char target[ADDR_TEXT_MAX], a[NUMBER_MAX], b[NUMBER_MAX], c[NUMBER_MAX];
 
-	(void)fprintf(out, "%s %s: %s connections in %.2f s, %.1f/s",
+	(void)fprintf(out, "%s %s: %s connection%s in %.2f s, %.1f/s",
 	        options_command_name(r->options->command),
 	        addr_format(&r->options->target, target),
-	        grouped(figure_get(&f->attempted), a), seconds(r->elapsed),
+	        grouped(figure_get(&f->attempted), a),
+	        figure_get(&f->attempted) == 1 ? "" : "s", seconds(r->elapsed),
 	        report_rate(r));
 	if (r->options->rate)
 		(void)fprintf(out, " (asked: %s/s)", grouped(r->options->rate, b));
 	(void)fprintf(out, ", at most %s open\n", grouped(figure_get(&f->open_peak), c));
 	if (r->options->command == COMMAND_HOLD)
-		(void)fprintf(out, "%s stand, after %.2f s\n",
-		        grouped(figure_get(&f->standing), a), seconds(r->opened));
+		(void)fprintf(out, "%s stand%s, after %.2f s\n",
+		        grouped(figure_get(&f->standing), a),
+		        figure_get(&f->standing) == 1 ? "s" : "", seconds(r->opened));
 }
 
 static void put_steps(FILE *out, const struct report *r)

@@ -352,5 +352,30 @@ def test_usage():
         check(re.search(word, result.stdout), f"what {flag} prints:", result.stdout)
 
 
+def test_one_of_each():
+    """One connection is no connections; but for the line that is promised (STATUS=, stats)."""
+    with Portd({"budget.max_connections": "1", "workers.count": "1", "shed.queue_timeout": "1min",
+                "shed.gate": "on", "shed.gate_after": "0s"}) as portd:
+        crowd = portd.crowd()
+        portd.fill(crowd, 1)
+        portd.wait_until(lambda s: s["listener"]["gate"] == "closed", 5, "the gate closes", crowd)
+        equal(portd.reload(), "reloaded\n", "the reload")
+        said = [line for args in (("limits",), ("conns",), ("stats",))
+                for line in portd.portctl(*args).stdout.splitlines() if " of 1 connections (" not in line]
+        portd.process.terminate()
+        portd.expect_exit(0)
+        portd.process = None  # its end was as it should be
+        said += portd.log_lines()
+        many = "connections|workers|times|changes|clients|slots|descriptors|tables|listings"
+        wrong = [line for line in said if re.search(rf"(?<![\d,.])1 (more )?({many})\b", line)]
+        equal(wrong, [], "one, as if it were several")
+        text = " ".join(" ".join(said).split())
+        for words in ("open on .*: up to 1 connection, ", "full: [01] of 1 connection, queue 0/",
+                      "reloaded: up to 1 connection, ", "stopping: 1 connection is open, ",
+                      "This port holds 1 connection at the same time", ", 1 connection now, ",
+                      "1 of 1 connection shown", "gate closed, closed 1 time, "):
+            check(re.search(words, text), f"{words!r} is not in:", text)
+
+
 if __name__ == "__main__":
     tap.main()

@@ -61,7 +61,7 @@ def test_each_state(box, table):
 
     since = box.cursor()
     stop = observe.begin(box, "stop", "portd")
-    observe.wait_said(box, since, "stopping: 1 connections are open", 2)
+    observe.wait_said(box, since, "stopping: 1 connection is open", 2)
     health(box, (1, "draining\n"))
     crowd.ask(served[1:])
     served[1].close()

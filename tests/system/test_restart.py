@@ -208,7 +208,7 @@ def test_a_long_connection_across_a_restart(box, who):
     crowd.wait_served([lasting])
     began = time.monotonic()
     restart = observe.begin(box, "restart", "portd")
-    observe.wait_said(box, since, "stopping: 1 connections are open", 2)
+    observe.wait_said(box, since, "stopping: 1 connection is open", 2)
     newcomers = crowd.connect(10, send=b"new")
     crowd.ask([lasting], b"still here")
     crowd.run(0.3)
