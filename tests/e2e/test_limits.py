@@ -300,7 +300,7 @@ def test_a_closed_gate_is_no_limit():
         crowd = portd.crowd()
         inside = portd.fill(crowd, 1)
         portd.wait_until(lambda s: s["listener"]["gate"] == "closed", 2, "closed")
-        crowd.connect(6)
+        inside += crowd.connect(6)
         portd.wait_until(lambda s: s["listener"]["kernel_drops"] > 0, 3, "SYNs are dropped", crowd)
         check("64 asked, 0 in force (the gate is closed)" in portd.portctl("stats").stdout, "stats")
         for gate in ("closed", "open"):
@@ -309,7 +309,8 @@ def test_a_closed_gate_is_no_limit():
             equal([name for name in ("backlog", "somaxconn") if seen["row"][name]["binds"]],
                   ["backlog"], f"what binds the queue while it is {gate}")
             equal(seen["recommended"]["backlog"], None, f"a longer queue while it is {gate}")
-            inside.pop().close() if inside else None
+            for client in inside:
+                client.close()
 
 
 def test_remedies():
