@@ -57,16 +57,12 @@ static wide row_lack(const struct model *m, const struct row *row)
 	uint64_t at = row->at;
 
 	for (uint64_t i = row->limits; i < m->limits; i++) {
-		/* Tokens lacking, or tokens left if that is more; all of them after no limit. */
-		wide left = m->burst[i] * TOKEN - lack +
-		            (wide)(m->since[i + 1] - at) * m->rate[i];
-		if (m->rate[i] == 0 || left > m->burst[i] * TOKEN)
-			left = m->burst[i] * TOKEN;
-		wide fewer = m->burst[i + 1] * TOKEN - left;
-		lack = m->burst[i] * TOKEN - left;
-		lack = lack < fewer ? lack : fewer;
-		if (m->rate[i] == 0 || lack < 0)
-			lack = 0;
+		/* Less what the burst has shrunk by; nothing after no limit. */
+		wide less = (m->burst[i] - (wide)m->burst[i + 1]) * TOKEN;
+
+		lack -= (wide)(m->since[i + 1] - at) * m->rate[i];
+		lack = m->rate[i] == 0 || lack < 0 ? 0 : lack;
+		lack -= less > lack ? lack : less > 0 ? less : 0;
 		at = m->since[i + 1];
 	}
 	lack -= (wide)(m->now - at) * m->rate[m->limits];
