@@ -10,7 +10,7 @@ import time
 
 import once
 import tap
-from harness import PORTCTL, Portd
+from harness import PORTCTL, PORTD, Portd
 from tap import TABLES, at_least, at_most, check, equal, for_each, note, slow, spread
 
 WAYS = ("hup", "portctl")
