@@ -302,21 +302,25 @@ static void put_backlog(const struct limits_chain *c, FILE *out)
 {
 	const struct limits_advice *a = &c->advice;
 	const struct limits_place *place = &c->portd.place[LIMITS_KEY_BACKLOG];
-	char text[2 * LIMITS_TEXT_MAX + 96], at[FILE_LINE_MAX];
+	const char *file = *place->file ? place->file : c->portd.config;
+	const char *after = a->somaxconn > c->machine.somaxconn.n ? ", after" : "";
+	OWN_MEM char *text = NULL;
+	char at[FILE_LINE_MAX];
+	int len;
 
 	if (*place->option)
-		(void)snprintf(text, sizeof(text),
+		len = asprintf(&text,
 		        "recommended: -o listener.backlog=%" PRIu64
-		        " in place of %s on portd's command line",
-		        a->backlog, place->option);
+		        " in place of %s on portd's command line%s",
+		        a->backlog, place->option, after);
 	else
-		(void)snprintf(text, sizeof(text),
-		        "recommended: [listener] backlog = %" PRIu64 " in %s%s",
-		        a->backlog, *place->file ? place->file : c->portd.config,
-		        format_line(place->line, at));
-	if (a->somaxconn > c->machine.somaxconn.n)
-		(void)strcat(text, ", after");
-	put_paragraph(out, 5, text);
+		len = asprintf(&text,
+		        "recommended: [listener] backlog = %" PRIu64 " in %s%s%s",
+		        a->backlog, file, format_line(place->line, at), after);
+	if (len < 0)
+		text = NULL;
+	else
+		put_paragraph(out, 5, text);
 }
 
 static void put_advice(const struct limits_chain *c, FILE *out)
