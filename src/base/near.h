@@ -1,7 +1,7 @@
 /*
  * near.h - which word somebody most likely meant who typed another.
  *
- * Reads next: log.h.
+ * Reads next: cpus.h.
  */
 #ifndef BASE_NEAR_H
 #define BASE_NEAR_H

@@ -24,7 +24,6 @@
  */
 #include "core/config_file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
@@ -36,6 +35,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/drop_in.h"
 #include "base/own.h"
 
 /* How long a pipe may take to hand over all of the file. */
@@ -445,24 +445,10 @@ int config_file_read(
 	return ini_parse_stream(line_next, l, line_handle, l) < 0 ? -ENOMEM : 0;
 }
 
-static int name_is_drop_in(const struct dirent *entry)
-{
-	size_t len = strlen(entry->d_name);
-
-	return entry->d_name[0] != '.' && len > 5 &&
-	       strcmp(entry->d_name + len - 5, ".conf") == 0;
-}
-
-/* Not alphasort(3), which looks at the locale. */
-static int name_compare(const struct dirent **a, const struct dirent **b)
-{
-	return strcmp((*a)->d_name, (*b)->d_name);
-}
-
 int config_file_read_directory(struct config_reader *reader, const char *path)
 {
 	struct dirent **names = NULL;
-	int n = scandir(path, &names, name_is_drop_in, name_compare);
+	int n = drop_in_scan(path, &names);
 	int r = 0;
 
 	if (n < 0 && errno == ENOMEM)

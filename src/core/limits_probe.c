@@ -8,12 +8,11 @@
 #include "core/limits.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
-#include <unistd.h>
 
+#include "base/cpus.h"
 #include "base/own.h"
 #include "base/parse.h"
 
@@ -90,21 +89,9 @@ uint64_t limits_cgroup_memory(const char *own, const char *mount, uint64_t memor
 	return memory;
 }
 
-static unsigned cpus_probe(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) == 0)
-		return (unsigned)CPU_COUNT(&set);
-	/* More than 1024 CPUs do not fit into the set. */
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n > 0 ? (unsigned)n : 1;
-}
-
 int limits_probe(struct machine *ret)
 {
-	struct machine m = {.cpus = cpus_probe()};
+	struct machine m = {.cpus = cpus_allowed()};
 	struct rlimit nofile;
 	struct sysinfo info;
 

@@ -8,11 +8,11 @@
  *
  * Reads next: limits_slots.c.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/drop_in.h"
 #include "base/own.h"
 #include "ctl/limits.h"
 
@@ -122,20 +122,6 @@ static void file_scan(const char *root, const char *path, struct limits_portd *p
 	}
 }
 
-static int is_drop_in(const struct dirent *entry)
-{
-	size_t len = strlen(entry->d_name);
-
-	return entry->d_name[0] != '.' && len > 5 &&
-	       strcmp(entry->d_name + len - 5, ".conf") == 0;
-}
-
-/* Not alphasort(3), which looks at the locale. */
-static int name_compare(const struct dirent **a, const struct dirent **b)
-{
-	return strcmp((*a)->d_name, (*b)->d_name);
-}
-
 void limits_config_read(const char *root, struct limits_portd *p)
 {
 	static const char directory[] = LIMITS_CONFIG_DEFAULT ".d";
@@ -147,7 +133,7 @@ void limits_config_read(const char *root, struct limits_portd *p)
 		full = NULL;
 		return;
 	}
-	int n = scandir(full, &names, is_drop_in, name_compare);
+	int n = drop_in_scan(full, &names);
 
 	for (int i = 0; i < n; i++) {
 		OWN_MEM char *path = NULL;

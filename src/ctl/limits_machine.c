@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cpus.h"
 #include "base/own.h"
 #include "base/parse.h"
 
@@ -194,24 +195,12 @@ static enum limits_network enter_network(const char *root, const struct limits_m
 	                                               : LIMITS_NETWORK_OTHER;
 }
 
-static unsigned count_cpus(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) == 0)
-		return (unsigned)CPU_COUNT(&set);
-	/* More than 1024 CPUs do not fit into the set. */
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n > 0 ? (unsigned)n : 1;
-}
-
 void limits_machine_read(const char *root, uint64_t pid, struct limits_machine *ret)
 {
 	struct limits_machine *m = ret;
 	char path[LIMITS_PROCESS_MAX];
 
-	*m = (struct limits_machine){.pid = pid, .cpus = count_cpus()};
+	*m = (struct limits_machine){.pid = pid, .cpus = cpus_allowed()};
 	limits_process_path(m, "limits", path);
 	limits_read(root, path, "Max open files", 0, &m->nofile_soft);
 	limits_read(root, path, "Max open files", 1, &m->nofile_hard);
