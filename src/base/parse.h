@@ -5,7 +5,7 @@
  * locale. Returns 0, -EINVAL (not of this form) or -ERANGE (of this form, but too large
  * to hold). *ret is written on success only.
  *
- * Reads next: json.h.
+ * Reads next: plural.h.
  */
 #ifndef BASE_PARSE_H
 #define BASE_PARSE_H

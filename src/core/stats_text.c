@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "core/stats_render.h"
 
 /* Label and figure in two columns; the figure is as wide as 999,999,999,999. */
@@ -63,8 +64,7 @@ static char *format_bytes(uint64_t n, char buf[static BYTES_MAX])
 	unsigned shift = 10;
 
 	if (n < 1024) {
-		(void)snprintf(
-		        buf, BYTES_MAX, "%" PRIu64 " byte%s", n, n == 1 ? "" : "s");
+		(void)snprintf(buf, BYTES_MAX, "%" PRIu64 " byte%s", n, PLURAL(n));
 		return buf;
 	}
 	while (shift < 60 && n >> (shift + 10))
@@ -127,7 +127,7 @@ static void text_listener(const struct stats *s, FILE *out)
 	if (s->gate_closed || s->gates)
 		(void)fprintf(out, "  %-16s%s, closed %s time%s, %s in all\n", "gate",
 		        s->gate_closed ? "closed" : "open", GROUPED(s->gates),
-		        s->gates == 1 ? "" : "s", DURATION(s->gated_ns));
+		        PLURAL(s->gates), DURATION(s->gated_ns));
 	(void)fprintf(out, "  %-16s%s by this listener%s\n", "kernel drops",
 	        GROUPED(s->kernel_drops),
 	        s->kernel_drops ? " (the queue overflowed, or SYNs were not wanted)"
@@ -298,7 +298,7 @@ static void text_books(const struct stats *s, FILE *out)
 		        "       read all at once; at rest any difference is a bug of "
 		        "portd.\n",
 		        GROUPED(accepted > told ? accepted - told : told - accepted),
-		        accepted - told == 1 || told - accepted == 1 ? "" : "s",
+		        PLURAL(accepted > told ? accepted - told : told - accepted),
 		        accepted > told ? "unaccounted for" : "too many");
 }
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/plural.h"
 #include "ctl/output.h"
 
 /* Longest row, much more than needed. */
@@ -116,7 +117,7 @@ static void put_total(struct put *p, const struct conns_list *list)
 	char shown[GROUPED], told[GROUPED], open[GROUPED];
 
 	put(p, "%s of %s connection%s", format_grouped(list->n_rows, shown),
-	        format_grouped(list->told, told), list->told == 1 ? "" : "s");
+	        format_grouped(list->told, told), PLURAL(list->told));
 	if (list->from)
 		put(p, " from %s", list->from);
 	put(p, " shown");

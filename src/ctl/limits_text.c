@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/own.h"
+#include "base/plural.h"
 #include "ctl/limits.h"
 
 #define WIDTH  100
@@ -232,10 +233,9 @@ static void put_head(const struct limits_chain *c, FILE *out)
 		        " worker%s, %s, "
 		        "%s connection%s now%s, %s at most so far",
 		        p->version, c->machine.is_portd ? c->machine.pid : p->pid,
-		        p->state, p->address, p->service, p->workers,
-		        p->workers == 1 ? "" : "s",
+		        p->state, p->address, p->service, p->workers, PLURAL(p->workers),
 		        p->is_private == 1 ? "private tables" : "one descriptor table",
-		        GROUPED(p->connections), p->connections == 1 ? "" : "s", priority,
+		        GROUPED(p->connections), PLURAL(p->connections), priority,
 		        p->connections_peak == LIMITS_NONE
 		                ? "?"
 		                : GROUPED(p->connections_peak));
@@ -262,7 +262,7 @@ static void put_verdict(const struct limits_chain *c, FILE *out)
 	(void)snprintf(text, sizeof(text),
 	        "%s hold%s %s connection%s at the same time%s. What stops it: %s%s.",
 	        p->running ? "This port" : "It would", p->running ? "s" : "",
-	        GROUPED(p->max_connections), p->max_connections == 1 ? "" : "s", beside,
+	        GROUPED(p->max_connections), PLURAL(p->max_connections), beside,
 	        c->binds ? c->binds->label : p->bound_by,
 	        c->binds && c->binds->number != LIMITS_NONE ? " (=> below)" : "");
 	put_paragraph(out, 0, text);
@@ -342,7 +342,7 @@ static void put_advice(const struct limits_chain *c, FILE *out)
 	(void)snprintf(text, sizeof(text),
 	        "%s client%s may have to wait: the greatest of twice the deepest "
 	        "queue%s%s%s",
-	        GROUPED(a->needed), a->needed == 1 ? "" : "s",
+	        GROUPED(a->needed), PLURAL(a->needed),
 	        a->known ? ", twice what came in the longest pause" : "",
 	        a->overflowed ? ", twice the queue that overflowed" : "",
 	        a->enough_seen ? "" : " (though little was seen so far)");

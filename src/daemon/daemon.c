@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
+#include "base/plural.h"
 #include "daemon/conns.h"
 #include "daemon/events.h"
 #include "daemon/gate.h"
@@ -205,7 +206,7 @@ static void daemon_finish_port(struct daemon *d)
 	unsigned left = port_finish(d->port);
 	if (left)
 		log_warning("%u of %u worker%s did not end and %s left behind", left,
-		        d->budget.workers, d->budget.workers == 1 ? "" : "s",
+		        d->budget.workers, PLURAL(d->budget.workers),
 		        left == 1 ? "was" : "were");
 	pulse_tell_events(d);
 	tell_finish(&d->tell);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/parse.h"
+#include "base/plural.h"
 
 #define WAIT_WORDS_MAX 128
 
@@ -79,7 +80,7 @@ static void words_rate(const struct explain *x, enum shed_reason reason, char *b
 	else
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
 		        "%u token%s; [%s] rate is %" PRIu64 " a second", tokens,
-		        tokens == 1 ? "" : "s", section, rate);
+		        PLURAL(tokens), section, rate);
 }
 
 static void words_pressure(const struct explain *x, char *buf)

@@ -11,8 +11,7 @@
 #include <string.h>
 
 #include "base/json.h"
-
-#define PLURAL(n) ((n) == 1 ? "" : "s")
+#include "base/plural.h"
 
 static const char *cause_name(enum state_cause cause)
 {
@@ -87,11 +86,12 @@ static void text_words(const struct history_render *r, const struct history_entr
 	switch (e->kind) {
 	case HISTORY_OPEN:
 		(void)fprintf(r->out,
-		        "on %s%s; up to %" PRIu64 " connections, bound by %s", p->address,
+		        "on %s%s; up to %" PRIu64 " connection%s, bound by %s",
+		        p->address,
 		        strcmp(p->from, "stored") == 0   ? ", kept from before"
 		        : strcmp(p->from, "socket") == 0 ? ", from a socket unit"
 		                                         : "",
-		        p->max, limits_bound_name(p->bound));
+		        p->max, PLURAL(p->max), limits_bound_name(p->bound));
 		break;
 	case HISTORY_STORED:
 		(void)fprintf(r->out, "the service manager keeps the listener on %s",
@@ -117,8 +117,8 @@ static void text_words(const struct history_render *r, const struct history_entr
 		(void)fprintf(r->out, "newcomers are served again");
 		break;
 	case HISTORY_RELOADED:
-		(void)fprintf(r->out, "up to %" PRIu64 " connections, bound by %s",
-		        p->max, limits_bound_name(p->bound));
+		(void)fprintf(r->out, "up to %" PRIu64 " connection%s, bound by %s",
+		        p->max, PLURAL(p->max), limits_bound_name(p->bound));
 		break;
 	case HISTORY_REJECTED:
 		(void)fprintf(r->out, "the old configuration stays: %s", e->text);

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/parse.h"
+#include "base/plural.h"
 #include "daemon/daemon.h"
 #include "daemon/status.h"
 
@@ -76,10 +77,10 @@ void journal_tell_open(struct daemon *d)
 	journal_send(&r,
 	        "open on %s: up to %" PRIu64 " connection%s, bound by %s; %" PRIu64
 	        " descriptors in %u %s, %u worker%s, service %s",
-	        address, b->max_connections, b->max_connections == 1 ? "" : "s",
+	        address, b->max_connections, PLURAL(b->max_connections),
 	        limits_bound_name(b->bound_by), b->fds, b->tables,
-	        b->tables == 1 ? "table" : "tables", b->workers,
-	        b->workers == 1 ? "" : "s", d->service->name);
+	        b->tables == 1 ? "table" : "tables", b->workers, PLURAL(b->workers),
+	        d->service->name);
 }
 
 void journal_tell_stopping(struct daemon *d)

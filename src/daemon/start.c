@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "base/plural.h"
 #include "core/listener.h"
 #include "daemon/events.h"
 #include "daemon/requests.h"
@@ -299,7 +300,7 @@ int start_port(struct daemon *d)
 		return 0;
 	errno = -r;
 	log_error("cannot start %u worker%s: %m", d->budget.workers,
-	        d->budget.workers == 1 ? "" : "s");
+	        PLURAL(d->budget.workers));
 	return EXIT_SYSTEM;
 }
 

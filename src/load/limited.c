@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "load/report.h"
 
 /* Of the time, on a CPU or waiting for one: no more could have been done. */
@@ -71,14 +72,14 @@ static void add_plan(struct report *report)
 		        " connection%s, %u each, of the %" PRIu64 " asked for",
 		        report->options->sources.limit,
 		        report->options->sources.limit == 1 ? "" : "es",
-		        plan->connections, plan->connections == 1 ? "" : "s", PLAN_PORTS,
+		        plan->connections, PLURAL(plan->connections), PLAN_PORTS,
 		        report->options->connections);
 	if (plan->short_of_processes)
 		add(report,
 		        "%u processes of %" PRIu64 " descriptors can carry %" PRIu64
 		        " connection%s",
 		        PLAN_PROCESSES_MAX, plan->fds, plan->connections,
-		        plan->connections == 1 ? "" : "s");
+		        PLURAL(plan->connections));
 }
 
 static void add_errors(struct report *report)
@@ -87,7 +88,7 @@ static void add_errors(struct report *report)
 
 	for (int i = 0; i < SHARED_ERRORS && rows[i].error; i++)
 		add(report, "%" PRIu64 " attempt%s failed with %s%s", rows[i].count,
-		        rows[i].count == 1 ? "" : "s", strerrorname_np(rows[i].error),
+		        PLURAL(rows[i].count), strerrorname_np(rows[i].error),
 		        explain_error(rows[i].error));
 	if (report->lost)
 		add(report, "%" PRIu64 " of %" PRIu64 " process%s died (%s %d)",
@@ -110,12 +111,12 @@ static void add_lateness(struct report *report)
 		        "portload fell behind its schedule: %" PRIu64
 		        " connection%s began more than 10 ms late, up to %.3f s, or "
 		        "never",
-		        f->late[LATE_SELF], f->late[LATE_SELF] == 1 ? "" : "s", lag);
+		        f->late[LATE_SELF], PLURAL(f->late[LATE_SELF]), lag);
 	if (f->late[LATE_OPEN] * 100 > attempted * LATE_PERCENT)
 		add(report,
 		        "%" PRIu64 " connection%s began late, up to %.3f s, or never, "
 		        "because %" PRIu64 " %s open: as many as --connections allows",
-		        f->late[LATE_OPEN], f->late[LATE_OPEN] == 1 ? "" : "s", lag,
+		        f->late[LATE_OPEN], PLURAL(f->late[LATE_OPEN]), lag,
 		        report->plan->connections,
 		        report->plan->connections == 1 ? "was" : "were");
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/plural.h"
 
 #define NUMBER_MAX 32
 
@@ -126,9 +127,8 @@ static void put_head(FILE *out, const struct report *r)
 	(void)fprintf(out, "%s %s: %s connection%s in %.2f s, %.1f/s",
 	        options_command_name(r->options->command),
 	        addr_format(&r->options->target, target),
-	        grouped(figure_get(&f->attempted), a),
-	        figure_get(&f->attempted) == 1 ? "" : "s", seconds(r->elapsed),
-	        report_rate(r));
+	        grouped(figure_get(&f->attempted), a), PLURAL(figure_get(&f->attempted)),
+	        seconds(r->elapsed), report_rate(r));
 	if (r->options->rate)
 		(void)fprintf(out, " (asked: %s/s)", grouped(r->options->rate, b));
 	(void)fprintf(out, ", at most %s open\n", grouped(figure_get(&f->open_peak), c));
