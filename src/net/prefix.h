@@ -49,10 +49,11 @@ char *prefix_format(const struct prefix *prefix, char buf[static PREFIX_TEXT_MAX
 struct prefix_set;
 
 /* Builds a set from text: networks and addresses separated by commas, blanks, line ends.
- * Empty text gives an empty set; commas with nothing between them are a mistake. Calls mistake(what, arg) for every item that is none,
- * with the item, what is wrong with it and what is allowed (or the right spelling), on
- * one line, control and other odd bytes of the text as \xNN; mistake may be NULL. O(n log
- * n). Returns 0 and hands the set over; 1 if there was a mistake; -ENOMEM. */
+ * Empty text gives an empty set; commas with nothing between them are a mistake. Calls
+ * mistake(what, arg) for every item that is none, with the item, what is wrong with it and what is
+ * allowed (or the right spelling), on one line, control and other odd bytes of the text as \xNN;
+ * mistake may be NULL. O(n log n). Returns 0 and hands the set over; 1 if there was a mistake;
+ * -ENOMEM. */
 int prefix_set_parse(const char *text, struct prefix_set **ret,
         void (*mistake)(const char *what, void *arg), void *arg);
 /* One more holder, who frees it too: the memory goes with the last of them. Returns set; NULL is

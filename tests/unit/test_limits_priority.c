@@ -44,6 +44,18 @@ static void open_config(struct config *c, enum config_fd_table table, uint64_t p
 	        prefix_set_parse("127.0.7.0/24", &c->source_priority, NULL, NULL), 0);
 }
 
+/* It is refused; *value as it advises behind `words` is accepted, and one step beyond that is not. */
+static void try_advice(struct config *c, uint64_t *value, const char *words, int step)
+{
+	struct budget b;
+
+	cr_assert_eq(compute(c, &b), 1);
+	*value = advised(words);
+	cr_expect_eq(compute(c, &b), 0, "%s", errors_text);
+	*value += (uint64_t)step;
+	cr_expect_eq(compute(c, &b), 1, "one step beyond");
+}
+
 Test(limits_priority, more_than_there_are_descriptors_is_refused_by_its_name)
 {
 	static const enum config_fd_table tables[] = {
@@ -58,10 +70,7 @@ Test(limits_priority, more_than_there_are_descriptors_is_refused_by_its_name)
 		cr_expect(strstr(errors_text, "[budget] priority: 65536 asked"), "%s",
 		        errors_text);
 		cr_expect_null(strstr(errors_text, "[workers]"), "%s", errors_text);
-		c.priority = advised("use priority <= ");
-		cr_expect_eq(compute(&c, &b), 0, "%s", errors_text);
-		c.priority++;
-		cr_expect_eq(compute(&c, &b), 1, "one more");
+		try_advice(&c, &c.priority, "use priority <= ", 1);
 		c.source_priority = prefix_set_free(c.source_priority);
 	}
 }
@@ -69,15 +78,10 @@ Test(limits_priority, more_than_there_are_descriptors_is_refused_by_its_name)
 Test(limits_priority, with_fds_that_were_asked_for_more_of_them_is_a_remedy)
 {
 	struct config c;
-	struct budget b;
 
 	open_config(&c, CONFIG_FD_TABLE_SHARED, 1000);
 	c.fds = 500;
-	cr_assert_eq(compute(&c, &b), 1);
-	c.fds = advised(", or fds >= ");
-	cr_expect_eq(compute(&c, &b), 0, "%s", errors_text);
-	c.fds--;
-	cr_expect_eq(compute(&c, &b), 1);
+	try_advice(&c, &c.fds, ", or fds >= ", -1);
 	c.source_priority = prefix_set_free(c.source_priority);
 }
 
@@ -88,11 +92,7 @@ Test(limits_priority, max_connections_that_would_fit_without_it)
 
 	open_config(&c, CONFIG_FD_TABLE_SHARED, 5000);
 	c.max_connections = 19000;
-	cr_assert_eq(compute(&c, &b), 1);
-	c.priority = advised("or [budget] priority <= ");
-	cr_expect_eq(compute(&c, &b), 0, "%s", errors_text);
-	c.priority++;
-	cr_expect_eq(compute(&c, &b), 1);
+	try_advice(&c, &c.priority, "or [budget] priority <= ", 1);
 	c.priority = 0;
 	c.max_connections = 19990;
 	cr_assert_eq(compute(&c, &b), 1);
