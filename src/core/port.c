@@ -259,7 +259,10 @@ int port_set_gate(struct port *port, bool closed)
 
 bool port_spell(struct port *port, struct state_spell *ret)
 {
-	return state_read_spell(&port->state, clock_now(), ret);
+	(void)pthread_mutex_lock(&port->spell_lock);
+	bool on = state_read_spell(&port->state, clock_now(), ret);
+	(void)pthread_mutex_unlock(&port->spell_lock);
+	return on;
 }
 
 int port_open(struct port *port)

@@ -65,7 +65,8 @@ int port_listener(const struct port *port);
  * (listen(fd, 0)); open, it has the configured backlog. Open connections are not touched. Returns 1
  * if that is a change, 0 if it was so, or -errno of listen. */
 int port_set_gate(struct port *port, bool closed);
-/* The spell of being full that is on. Returns true and fills *ret if one is. */
+/* The spell of being full that is on. Returns true and fills *ret if one is; port_next_event has, or
+ * has had, its beginning then. */
 bool port_spell(struct port *port, struct state_spell *ret);
 
 /* A worker waits without a timer for what is further away than this: the pulse is to come first. */

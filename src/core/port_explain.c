@@ -156,11 +156,13 @@ static void explain_outcome(const struct port *port, const struct config *c, boo
 		v->outcome = atomic_load(&port->keeps_queue) ? PORT_LEFT : PORT_REFUSED;
 		return;
 	}
+	bool trial = c->dry_run && !draining;
+	bool beyond = trial && now == SHED_COUNT &&
+	              port_asked_open(port, true) >= atomic_load(&port->asked_max);
+	/* The lists are not in force in a dry run. */
 	if (c->dry_run && draining)
 		now = SHED_DRAINING;
-	bool beyond = c->dry_run && !draining && now == SHED_COUNT &&
-	              port_asked_open(port, true) >= atomic_load(&port->asked_max);
-	if (c->dry_run && !draining) {
+	if (trial) {
 		v->would = beyond && !has_priority_slot(v) ? SHED_FULL : now;
 		now = some = SHED_COUNT;
 	}
@@ -274,7 +276,7 @@ void port_top_sum(struct port *port, bool sum)
 	struct state_spell spell;
 	(void)pthread_mutex_lock(&port->spell_lock);
 	if (port->top_sums && !sum) {
-		bool on = port_spell(port, &spell);
+		bool on = state_read_spell(&port->state, clock_now(), &spell);
 		top_reset(port, on ? spell.began : 0);
 		port->top_spells = on;
 	}

@@ -50,9 +50,6 @@ static void gate_set(struct daemon *d, bool closed)
 void gate_check(struct daemon *d)
 {
 	struct state_spell spell;
-
-	/* First the spell is told of, then what it leads to. */
-	pulse_tell_events(d);
 	bool wanted = d->config.gate && !d->stopping && !d->draining &&
 	              port_spell(d->port, &spell);
 
@@ -64,6 +61,9 @@ void gate_check(struct daemon *d)
 			        d->gate_timer, SD_EVENT_ONESHOT);
 		wanted = false;
 	}
+	/* First the spell is told of, then what it leads to. */
+	if (wanted)
+		pulse_tell_events(d);
 	gate_set(d, wanted);
 }
 

@@ -29,8 +29,10 @@ const char *history_kind_name(enum history_kind kind)
 
 enum history_kind history_kind_opposite(enum history_kind kind)
 {
+	enum history_topic_id topic = kinds[kind].topic;
+
 	for (enum history_kind k = 0; k < HISTORY_KIND_COUNT; k++) {
-		if (k != kind && kinds[k].topic == kinds[kind].topic)
+		if (k != kind && kinds[k].topic == topic && topic != HISTORY_TOPIC_NONE)
 			return k;
 	}
 	return kind;

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/parse.h"
+#include "base/plural.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
 #include "daemon/status.h"
@@ -58,7 +59,7 @@ static void pulse_tell_stalled(
 	tell(&d->tell, TELL_STALLED, now, &r,
 	        "worker %u has stalled: its loop does not turn; %u of %u worker%s "
 	        "stalled",
-	        first, stalled, d->budget.workers, d->budget.workers == 1 ? "" : "s");
+	        first, stalled, d->budget.workers, PLURAL(d->budget.workers));
 }
 
 static void pulse_tell_turns(
@@ -72,7 +73,7 @@ static void pulse_tell_turns(
 	if (stalled)
 		tell(&d->tell, TELL_TURNS_AGAIN, now, &r,
 		        "%u of %u worker%s still stalled, the first: %u", stalled,
-		        d->budget.workers, d->budget.workers == 1 ? "" : "s", first);
+		        d->budget.workers, PLURAL(d->budget.workers), first);
 	else
 		tell(&d->tell, TELL_TURNS_AGAIN, now, &r,
 		        "worker %u turns again; none is stalled", id);
@@ -131,11 +132,7 @@ static void pulse_tell_full(struct daemon *d, const struct event *event, uint64_
 	struct stats s;
 
 	status_collect(d, &s);
-	/* In a dry run it is the descriptors that are all in use. */
-	if (d->config.dry_run) {
-		s.budget.bound_by = LIMITS_BOUND_FDS;
-		s.budget.max_connections = s.budget.fds_slots;
-	}
+	status_in_force(d, &s.budget);
 	events_full(d, &event->spell, &s);
 	struct journal_record r =
 	        journal_record(no_fds ? JOURNAL_NO_FDS : JOURNAL_FULL, &s);
@@ -150,9 +147,9 @@ static void pulse_tell_full(struct daemon *d, const struct event *event, uint64_
 	tell(&d->tell, no_fds ? TELL_NO_FDS : TELL_FULL, now, &r,
 	        "full: %" PRIu64 " of %" PRIu64 " connection%s, queue %" PRIu64
 	        "/%" PRIu64 ", %s",
-	        s.connections, s.budget.max_connections,
-	        s.budget.max_connections == 1 ? "" : "s", event->spell.depth_began,
-	        s.backlog_effective, status_why(d, &s, event->spell.cause, why));
+	        s.connections, s.budget.max_connections, PLURAL(s.budget.max_connections),
+	        event->spell.depth_began, s.backlog_effective,
+	        status_why(d, &s, event->spell.cause, why));
 }
 
 /* The figures of d->spells. */
@@ -250,7 +247,7 @@ void pulse_tell_events(struct daemon *d)
 	if (lost != d->events_lost)
 		tell(&d->tell, TELL_LOST, now, NULL,
 		        "%" PRIu64 " report%s of workers did not fit and %s lost",
-		        lost - d->events_lost, lost - d->events_lost == 1 ? "" : "s",
+		        lost - d->events_lost, PLURAL(lost - d->events_lost),
 		        lost - d->events_lost == 1 ? "is" : "are");
 	d->events_lost = lost;
 	tell_flush(&d->tell, now);

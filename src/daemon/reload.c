@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "base/plural.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
 #include "daemon/gate.h"
@@ -113,8 +114,6 @@ static int reload_try(struct daemon *d, struct report *report)
 	d->config = config;
 	d->budget = budget;
 	log_set_level(config.log_level);
-	/* Before the verdict: who takes the gate away finds it open. */
-	gate_check(d);
 	start_check_backlog(d, report->note_out);
 	return 0;
 }
@@ -189,8 +188,7 @@ static void reload_tell_fine(struct daemon *d, const char *notes)
 	struct journal_record r = reload_record(d, JOURNAL_RELOADED, &s);
 	journal_add_text(&r, "PORTD_BOUND_BY", bound);
 	journal_send(&r, "reloaded: up to %" PRIu64 " connection%s, bound by %s",
-	        d->budget.max_connections, d->budget.max_connections == 1 ? "" : "s",
-	        bound);
+	        d->budget.max_connections, PLURAL(d->budget.max_connections), bound);
 	start_each_line(notes, reload_log_note, NULL);
 	d->reload_error[0] = '\0';
 }
@@ -206,6 +204,8 @@ static void reload_tell(
 	else
 		reload_tell_fine(d, report->notes);
 	events_reload(d, rejected);
+	/* Before the answer, and READY=1: who takes the gate away finds it open. */
+	gate_check(d);
 	if (!answer)
 		return;
 	if (rejected)

@@ -105,18 +105,28 @@ static const char *status_errors(const struct counts *c, char *buf, size_t size)
 	return buf;
 }
 
+void status_in_force(const struct daemon *d, struct budget *budget)
+{
+	if (!d->config.dry_run)
+		return;
+	budget->bound_by = LIMITS_BOUND_FDS;
+	budget->max_connections = budget->fds_slots;
+}
+
 const char *status_why(const struct daemon *d, const struct stats *s,
         enum state_cause cause, char buf[static STATUS_WHY_MAX])
 {
 	char errors[112], outlook[96];
+	struct budget budget = s->budget;
 
+	status_in_force(d, &budget);
 	(void)status_outlook(d, cause, outlook, sizeof(outlook));
 	if (cause == STATE_CAUSE_FDS)
 		(void)snprintf(buf, STATUS_WHY_MAX, "out of descriptors (%s); %s",
 		        status_errors(&s->total, errors, sizeof(errors)), outlook);
 	else
 		(void)snprintf(buf, STATUS_WHY_MAX, "no slot left (%s); %s",
-		        limits_bound_name(s->budget.bound_by), outlook);
+		        limits_bound_name(budget.bound_by), outlook);
 	return buf;
 }
 

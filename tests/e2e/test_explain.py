@@ -356,6 +356,26 @@ def test_dry_run():
               "in words")
 
 
+def test_dry_run_without_descriptors():
+    """Then clients are shed indeed: not counted as would_shed, and what binds is not the limit that is
+    tried out."""
+    options = {"budget.fds": "100", "budget.max_connections": "10", "shed.dry_run": "yes",
+               "shed.queue_timeout": "0s"}
+    with Portd(options) as portd:
+        crowd = portd.crowd()
+        crowd.wait_answered(crowd.connect(60, send=b"x"))
+        stats = portd.wait_until(lambda s: s["shed"]["full"] > 0, 2, "full indeed")
+        inside = stats["budget"]["connections"]
+        equal((inside + stats["shed"]["full"], stats["would_shed"]["full"]), (60, inside - 10), "counts")
+        answer = verdict(portd, "127.0.1.1", "shed", "full")
+        equal(answer.verdict["would_shed"], None, "would_shed")
+        full = [e for e in map(json.loads, portd.request("events json").splitlines())
+                if e["event"] == "full"][0]
+        equal((full["bound_by"], full["max_connections"]), ("fds", inside), "the event")
+        check(f"of {inside} connections" in portd.log() and "no slot left (fds)" in portd.log(), portd.log())
+        check(portd.notify.wait_match(r"STATUS=full: .*; no slot left \(fds\); .*", 2), "STATUS=")
+
+
 def test_stopping():
     with Portd({"timeouts.drain": "30s"}) as portd:
         crowd = portd.crowd()

@@ -2,6 +2,7 @@
 changes nothing; connections live on, and no descriptor is needed for it that portd has not kept.
 """
 
+import json
 import os
 import re
 import signal
@@ -131,6 +132,8 @@ def test_fewer_slots_than_are_open(how, what):
         change(portd, how, budget__max_connections="2", shed__dry_run="no")
         portd.wait_until(lambda s: s["state"] == "full" and s["listener"]["gate"] == "closed", 2, "full")
         equal(portd.portctl("health").returncode, 1, "exit status of portctl health")
+        told = [json.loads(line)["event"] for line in portd.request("events json").splitlines()]
+        equal(told[-3:], ["reloaded", "full", "gate_closed"], "the last events")
         served.pop().close()
         served.pop().close()
         portd.wait_until(lambda s: s["state"] == "open" and s["listener"]["gate"] == "open", 2, "open")
