@@ -202,9 +202,9 @@ tap_empty "portctl(1) has every request of the control socket" "$(
 	sed -n -e '/^\.Sh FILES/,/^\.Sh EXIT/s/^\.Ql \([a-z ]*[a-z]\).*/\1/p' "$man/portctl.1" >"$dir/told"
 	printf '%s\n' "$requests" | grep -vxF -f "$dir/told"
 )"
-if command -v python3 >/dev/null; then
+if command -v "${PYTHON3:=python3}" >/dev/null; then
 	# Groups whose members are words of a table are named as a whole.
-	paths=$(python3 -c '
+	paths=$("$PYTHON3" -c '
 import json, sys
 def walk(prefix, value):
     if prefix in ("time_in_state_seconds", "accept.errors", "shed", "would_shed",
@@ -226,11 +226,11 @@ walk("", json.load(open(sys.argv[1])))' "$dir/json" 2>&1)
 else
 	tap_skip "the paths of the JSON" "python3 is not installed"
 fi
-if command -v python3 >/dev/null; then
+if command -v "$PYTHON3" >/dev/null; then
 	# portload's object, of a churn that nobody answers: port 1 of an address that is nobody's.
 	"$PORTLOAD" churn 127.255.0.1:1 --count 1 --json >"$dir/load" 2>&1
 	sed -n -e '/^\.Sh JSON/,/^\.Sh EXIT/{s/^\.\(It \|Po \)\{0,1\}Cm //p;}' "$man/portload.1" >"$dir/members"
-	tap_empty "portload(1) has every member of its JSON" "$(missing_words "$dir/members" "$(python3 -c '
+	tap_empty "portload(1) has every member of its JSON" "$(missing_words "$dir/members" "$("$PYTHON3" -c '
 import json, sys
 report = json.load(open(sys.argv[1]))
 print(*report, *report["load"], *report["connect_seconds"], sep="\n")' "$dir/load" 2>&1)")"

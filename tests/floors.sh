@@ -7,21 +7,29 @@ set -u
 . "$(dirname "$0")/tap.sh"
 cd "$top_srcdir" || exit 1
 
+files=$(find src -type f)
+export files
+
 # Complains about every include in folder $1 that is not of the floors $2.
 check_floor() {
-	find "src/$1" -name '*.[ch]' -o -name '*.def' | sort | while read -r file; do
-		sed -n 's/^[ \t]*#[ \t]*include[ \t]*["<]\([^">]*\)[">].*/\1/p' "$file" |
-			while read -r include; do
-				if [ -e "src/$include" ]; then
-					case " $2 " in
-					*" ${include%%/*} "*) ;;
-					*) echo "$file includes $include" ;;
-					esac
-				elif [ "$include" != config.h ] && grep -q "\"$include\"" "$file"; then
-					echo "$file includes $include, which is no file under src"
-				fi
-			done
-	done
+	find "src/$1" \( -name '*.[ch]' -o -name '*.def' \) -exec awk -v floors=" $2 " '
+		BEGIN {
+			count = split(ENVIRON["files"], names, "\n")
+			for (i = 1; i <= count; i++)
+				ours[names[i]] = 1
+		}
+		/^[ \t]*#[ \t]*include[ \t]*["<]/ {
+			match($0, /["<][^">]*/)
+			quoted = substr($0, RSTART, 1) == "\""
+			name = substr($0, RSTART + 1, RLENGTH - 1)
+			floor = name
+			sub(/\/.*/, "", floor)
+			if (("src/" name) in ours) {
+				if (!index(floors, " " floor " "))
+					print FILENAME " includes " name
+			} else if (quoted && name != "config.h")
+				print FILENAME " includes " name ", which is no file under src"
+		}' {} +
 }
 
 tap_empty "base stands on nothing" "$(check_floor base 'base')"

@@ -13,6 +13,7 @@ Environment: PORTD, PORTCTL (default: build/ at the top of the tree), and see ta
 """
 
 import atexit
+import itertools
 import json
 import os
 import re
@@ -28,7 +29,7 @@ import time
 from clients import Crowd
 from notify import Notify
 from process import Process, need, need_root  # the tests' too
-from tap import Fail, Skip, check, equal, note, slow
+from tap import Fail, Skip, check, equal, keep, note, slow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(HERE, "..", "..", "build")
@@ -263,6 +264,22 @@ class Portd(Process):
         note("last stats:", json.dumps(self.last))
         note("stderr:", "".join(self.log().splitlines(True)[-25:]))
         note("notify:", self.notify.lines()[-5:])
+        self.leave_traces()
+
+    def leave_traces(self):
+        """Its log, configuration, figures and what it told the manager, in the folder of a failure."""
+        folder = keep()
+        if folder is None:
+            return
+        folder = tempfile.mkdtemp(prefix="portd-", dir=folder)
+        for name in os.listdir(self.dir):
+            path = os.path.join(self.dir, name)
+            if os.path.isfile(path) and not os.path.islink(path):
+                shutil.copy(path, folder)
+        with open(os.path.join(folder, "stats.json"), "w") as file:
+            json.dump(self.last, file, indent=1)
+        with open(os.path.join(folder, "notify"), "w") as file:
+            file.writelines(line + "\n" for line in self.notify.lines())
 
     # What it says.
 
@@ -292,24 +309,27 @@ class Portd(Process):
         return self.last
 
     def portctl(self, *args, seconds=10.0):
-        """Runs portctl; the CompletedProcess, with text."""
+        """Runs portctl; the CompletedProcess, with text. (Looking for leaks would be two thirds of what
+        a run costs; test_portctl does.)"""
+        env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
         return subprocess.run([PORTCTL, "-s", self.control, *args], text=True, timeout=slow(seconds),
-                              stdin=subprocess.DEVNULL, capture_output=True)
+                              stdin=subprocess.DEVNULL, capture_output=True, env=env)
 
     def wait_until(self, predicate, seconds, what, crowd=None):
-        """Polls stats every 10 ms until predicate(stats) holds; returns them. A crowd's events
-        are handled meanwhile."""
+        """Polls stats, at first every 5 ms, until predicate(stats) holds; returns them. A crowd's
+        events are handled meanwhile."""
         deadline = time.monotonic() + slow(seconds)
-        while True:
+        for turn in itertools.count():
             stats = self.stats()
             if predicate(stats):
                 return stats
             if time.monotonic() > deadline:
                 raise Fail(f"{what}: not within {slow(seconds):.1f} s")
+            pause = 0.005 if turn < 4 else 0.02
             if crowd is not None:
-                crowd.run(0.01)
+                crowd.run(pause)
             else:
-                time.sleep(0.01)
+                time.sleep(pause)
 
     def watch(self, seconds, crowd=None):
         """(stats, stats, seconds): before and after a time in which nothing is asked of portd."""

@@ -5,12 +5,17 @@ A test file ends with `if __name__ == "__main__": tap.main()`. Each function nam
 whose name contains one of the words.
 
 Environment: PORTD_TEST_SLOW (a factor on every deadline, for sanitizer builds), PORTD_TABLES
-("shared private": the descriptor tables that tests with a `table` argument run for).
+("shared private": the descriptor tables that tests with a `table` argument run for),
+PORTD_TEST_ONLY (a name a line: these tests alone), PORTD_TEST_KEEP (a folder for what explains a
+failure), PORTD_TEST_PLAIN (the tests marked @plain alone), PORTD_TEST_SEED (of what is drawn at random), PORTD_TEST_SOAK (the long forms).
 """
 
+import functools
 import inspect
 import itertools
 import os
+import random
+import re
 import signal
 import sys
 import time
@@ -18,7 +23,11 @@ import traceback
 
 SLOW = float(os.environ.get("PORTD_TEST_SLOW", "1"))
 TABLES = tuple(os.environ.get("PORTD_TABLES", "shared private").split())
-LIMIT = 60.0  # seconds for one test, before SLOW
+LIMIT = 60.0  # seconds for one test, before SLOW; ten times as many for the long forms
+SOAK = bool(os.environ.get("PORTD_TEST_SOAK"))
+SEED = int(os.environ.get("PORTD_TEST_SEED") or 0)
+
+_current = None  # the name of the test that runs
 
 
 class Fail(AssertionError):
@@ -36,6 +45,27 @@ class Hung(BaseException):
 def slow(seconds):
     """A deadline in seconds, longer where everything is slower."""
     return seconds * SLOW
+
+
+def soak(short, long):
+    """How much of something: the short form in `make check`, the long one in `make soak`."""
+    return long if SOAK else short
+
+
+def dice(number):
+    """A random.Random of a test's own number or name and of the run's seed, which it prints."""
+    note(f"PORTD_TEST_SEED={SEED}, {number}")
+    return random.Random(f"{SEED} {number}")
+
+
+def keep():
+    """A folder for what explains the failure of the test that runs, or None; it is made here."""
+    if not os.environ.get("PORTD_TEST_KEEP"):
+        return None
+    name = re.sub(r"[^\w.-]+", "-", _current or "all").strip("-")
+    folder = os.path.join(os.environ["PORTD_TEST_KEEP"], name)
+    os.makedirs(folder, exist_ok=True)
+    return folder
 
 
 def note(*words):
@@ -89,12 +119,26 @@ def for_each(**axes):
     return mark
 
 
+def plain(function):
+    """A test that needs a build without sanitizers, which cost memory and time, and go not with
+    every tool. Elsewhere it is skipped."""
+    @functools.wraps(function)
+    def test(*arguments, **case):
+        if os.environ.get("PORTD_SANITIZERS"):
+            raise Skip("needs a build without sanitizers")
+        function(*arguments, **case)
+    test.plain = True
+    return test
+
+
 def tests_of(module):
     """(name, call) of each test, in the order of the file."""
     functions = [f for name, f in vars(module).items()
                  if name.startswith("test_") and inspect.isfunction(f)]
-    functions.sort(key=lambda f: f.__code__.co_firstlineno)
+    functions.sort(key=lambda f: inspect.unwrap(f).__code__.co_firstlineno)
     for function in functions:
+        if os.environ.get("PORTD_TEST_PLAIN") and not hasattr(function, "plain"):
+            continue
         for case in getattr(function, "cases", [{}]):
             name = function.__name__[len("test_"):]
             if case:
@@ -103,13 +147,15 @@ def tests_of(module):
 
 
 def hung(signum, frame):
-    raise Hung(f"took longer than {slow(LIMIT):.0f} s")
+    raise Hung(f"took longer than {slow(soak(LIMIT, 10 * LIMIT)):.0f} s")
 
 
 def run(number, name, call):
     """Runs one test and prints its line; what went wrong comes before it, as diagnostics."""
+    global _current
+    _current = name
     signal.signal(signal.SIGALRM, hung)
-    signal.setitimer(signal.ITIMER_REAL, slow(LIMIT))
+    signal.setitimer(signal.ITIMER_REAL, slow(soak(LIMIT, 10 * LIMIT)))
     began = time.monotonic()
     result, directive = "ok", ""
     try:
@@ -131,14 +177,21 @@ def run(number, name, call):
     return result == "ok"
 
 
+def chosen(tests):
+    """Those of the tests that argv and the environment ask for."""
+    only = os.environ.get("PORTD_TEST_ONLY", "").splitlines()
+    words = sys.argv[1:]
+    return [test for test in tests if (not only or test[0] in only)
+            and (not words or any(word in test[0] for word in words))]
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # A shell's background jobs ignore it, and what they start inherits that: a client that is to end
     # by it would not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tests = list(tests_of(sys.modules["__main__"]))
-    if len(sys.argv) > 1:
-        tests = [t for t in tests if any(word in t[0] for word in sys.argv[1:])]
+    tests = chosen(tests)
     print(f"1..{len(tests)}", flush=True)
     failed = [name for number, (name, call) in enumerate(tests, 1) if not run(number, name, call)]
     if failed:

@@ -12,11 +12,10 @@ import time
 
 import tap
 from harness import PORTD, Portd
-from tap import Skip, at_least, at_most, check, equal, note, slow
+from tap import Skip, at_least, at_most, check, equal, note, plain, slow
 
 PORTLOAD = os.environ.get("PORTLOAD", os.path.join(os.path.dirname(PORTD), "portload"))
-WATCHED = bool(os.environ.get("PORTD_SANITIZERS"))
-MANY = 10000 if WATCHED else 100000  # sanitizers: each costs ten times as much
+MANY = 100000
 SAMPLE = MANY // 100
 
 
@@ -27,6 +26,7 @@ def line_of(process, seconds):
     return json.loads(process.stdout.readline())
 
 
+@plain
 def test_many():
     """All stand, a sample of them echoes, all are listed once, all are closed; the books balance."""
     if not os.access(PORTLOAD, os.X_OK):
@@ -52,8 +52,7 @@ def test_many():
              f"by worker {min(spread)} to {max(spread)}")
         each = (portd.rss() - rss) / MANY
         note(f"{each:.0f} bytes of portd's each")
-        if not WATCHED:
-            at_most(each, 140, "bytes of portd's own memory each, its first pages included")
+        at_most(each, 140, "bytes of portd's own memory each, its first pages included")
 
         began = time.monotonic()
         text = portd.request("conns", 60)

@@ -9,7 +9,7 @@ import time
 import tap
 from harness import Portd, need
 from notify import Notify
-from tap import TABLES, Skip, at_least, at_most, check, equal, for_each, note, slow, spread
+from tap import TABLES, Skip, at_least, at_most, check, equal, for_each, note, plain, slow, spread
 
 NUMBER = r"\d{1,3}(?:,\d{3})*"
 WHY = (r"(?:no slot left \((?:fds|memory|max_connections)\)|"
@@ -79,11 +79,10 @@ def test_ready_means_serving(table):
             portd.base_fds = 10**6  # not known
 
 
+@plain
 def test_ready_comes_after_listen():
     """Each listen(2) takes half a second: no READY=1 before the port's own has returned."""
     need("strace")
-    if "address" in os.environ.get("PORTD_SANITIZERS", ""):
-        raise Skip("LeakSanitizer cannot run under strace")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -32,8 +32,8 @@ class Look:
 
     def __init__(self, portd, program):
         need("bpftrace")
-        if os.geteuid() != 0 or os.environ.get("PORTD_SANITIZERS"):
-            raise Skip("bpftrace takes root, and a portd without sanitizers")
+        if os.geteuid() != 0:
+            raise Skip("bpftrace takes root")
         program = f'BEGIN {{ printf("begun\\n"); }} usdt:{PORTD}:portd:{program}'
         self.process = subprocess.Popen(["bpftrace", "-p", str(portd.pid), "-e", program],
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

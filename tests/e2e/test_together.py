@@ -4,17 +4,14 @@ and under the same settings the port is open again as soon as the cause has gone
 Clients are told when they are shed, so that what they saw can be compared with what portd counted.
 """
 
-import os
-import random
 import time
 
 import tap
 from harness import Portd
-from tap import TABLES, check, equal, for_each, note, slow
+from tap import TABLES, check, equal, for_each, note, plain, slow
 
 BUSY = b"busy\n"
 FRIENDS, DENIED, FRESH = "127.0.7.{}", "127.0.9.{}", "127.77.0.{}"
-SEED = int(os.environ.get("PORTD_TEST_SEED", "4"))
 
 PLAIN = {
     "budget.max_connections": "20", "budget.priority": "4", "budget.rate": "0", "budget.burst": "0",
@@ -153,7 +150,7 @@ def at_rest(portd):
 @for_each(table=TABLES, workers=("1", "4"))
 def test_the_nastiest_settings(table, workers):
     with Portd({**PLAIN, "workers.count": workers}, table=table) as portd:
-        dice = random.Random(SEED)
+        dice = tap.dice("together")
         for settings in NASTY:
             note(settings)
             ordeal(portd, dice, settings, 40)
@@ -162,10 +159,9 @@ def test_the_nastiest_settings(table, workers):
 
 @for_each(table=TABLES, workers=("1", "4"))
 def test_random_settings(table, workers):
-    note("PORTD_TEST_SEED =", SEED)
     with Portd({**PLAIN, "workers.count": workers}, table=table) as portd:
-        dice = random.Random(f"{SEED} {table} {workers}")
-        for _ in range(8):
+        dice = tap.dice(f"random {table} {workers}")
+        for _ in range(tap.soak(8, 400)):
             keys = dice.sample(sorted(RANDOM), 8)
             settings = {key: dice.choice(sorted(RANDOM[key])) for key in keys}
             note(settings)
@@ -178,7 +174,7 @@ def test_settings_that_change_under_a_crowd(table):
     """Reloads while everybody is inside: what is booked under the old limits is given back under the
     new ones, and each client is counted once all the same."""
     with Portd({**PLAIN, "workers.count": "3"}, table=table) as portd:
-        dice = random.Random(SEED)
+        dice = tap.dice("together")
         before = portd.stats()
         crowd = portd.crowd(message=BUSY)
         for _ in range(12):
@@ -230,10 +226,11 @@ def play(portd, stay, script):
     return shed, time.monotonic() - began
 
 
+@plain
 @for_each(table=TABLES, stay=("leaves", "stays"), start_at=("80%", "100%"))
 def test_a_dry_run_counts_what_would_be_shed(table, stay, start_at):
     """The same clients with and without dry_run: would_shed is what shed was, reason by reason."""
-    dice = random.Random(SEED)
+    dice = tap.dice("together")
     moves = [(dice.choice(("come", "come", "leave")), dice.choice(
         ("127.0.9.1", "127.0.3.1", *(f"127.0.3.{n}" for n in range(1, 12)),
          *(FRIENDS.format(n) for n in range(1, 4))))) for _ in range(200)]
@@ -262,7 +259,7 @@ def test_priority_slots_do_not_keep_the_gate_shut(table):
     settings = {"budget.max_connections": "4", "shed.gate": "on", "shed.gate_after": "0s",
                 "shed.queue_timeout": "0s", "workers.count": "2"}
     with Portd({**PLAIN, **settings}, table=table) as portd:
-        dice = random.Random(SEED)
+        dice = tap.dice("together")
         crowd = portd.crowd(message=BUSY)
         inside = portd.fill(crowd, 4)
         friends = []

@@ -466,9 +466,7 @@ def main():
         script = types.SimpleNamespace(**{
             name: bind(value, box, []) if name.startswith("test_") and callable(value) else value
             for name, value in vars(sys.modules["__main__"]).items()})
-        tests = list(tap.tests_of(script))
-        if len(sys.argv) > 1:
-            tests = [t for t in tests if any(word in t[0] for word in sys.argv[1:])]
+        tests = tap.chosen(list(tap.tests_of(script)))
         print(f"1..{len(tests)}", flush=True)
         failed = [name for number, (name, call) in enumerate(tests, 1)
                   if not tap.run(number, name, call)]

@@ -3,7 +3,7 @@ distributor builds it.
 
 Both lie in the build directory and are kept between runs. The root is made anew when its recipe
 changes, portd when its sources do. A lock lets scripts that run at the same time make them once.
-As a program, this makes both and says where they are.
+As a program, this makes the root and says where it is.
 """
 
 import contextlib
@@ -184,11 +184,43 @@ def make_root():
 
 # portd.
 
+def compiles_alike(*builds):
+    """Whether objects of these build directories are the same: the paths of an installation are not in
+    them, so the flags decide."""
+    flags = re.compile(r"^(?:CC|CFLAGS|CPPFLAGS|HARDEN_CFLAGS|SAN_CFLAGS) =.*$", re.M)
+    texts = []
+    for build in builds:
+        with open(os.path.join(build, "Makefile")) as file:
+            texts.append(flags.findall(file.read()))
+    return all(text == texts[0] for text in texts)
+
+
+def take_cache():
+    """What configure has found out here need not be found out once more."""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(BUILD, "config.cache")) as old, \
+            open(os.path.join(PACKAGE, "config.cache"), "w") as new:
+        new.writelines(line for line in old if not line.startswith("ac_cv_env_"))
+
+
+def take_objects():
+    """What this build directory has compiled since is not compiled once more for the package."""
+    for pattern in ("src/**/.dirstamp", "src/**/*.Po", "src/**/*.o", "lib*.a"):
+        paths = glob.glob(pattern, root_dir=BUILD, recursive=True, include_hidden=True)
+        for path in paths:
+            old, new = os.path.join(BUILD, path), os.path.join(PACKAGE, path)
+            if not os.path.exists(new) or os.path.getmtime(new) < os.path.getmtime(old):
+                os.makedirs(os.path.dirname(new), exist_ok=True)
+                shutil.copy(old, new)
+
+
 def make_package():
     """Builds portd with a distributor's directories in PACKAGE. Under lock()."""
     if not os.path.exists(os.path.join(PACKAGE, "config.status")):
         os.makedirs(PACKAGE, exist_ok=True)
-        run([os.path.join(SOURCE, "configure"), "-q", *CONFIGURE], "configure", cwd=PACKAGE)
+        take_cache()
+        run([os.path.join(SOURCE, "configure"), "-q", "--config-cache", *CONFIGURE], "configure", cwd=PACKAGE)
+    if compiles_alike(BUILD, PACKAGE):
+        take_objects()
     run(["make", "-s", "-C", PACKAGE, f"-j{os.cpu_count()}", "all"], "make")
 
 
@@ -210,8 +242,6 @@ def main():
         enter_own_mounts()
         with lock():
             print(make_root())
-            make_package()
-            print(PACKAGE)
     except (Missing, Broken) as reason:
         sys.exit(f"{sys.argv[0]}: {reason}")
 

@@ -1,0 +1,42 @@
+"""What each test cost when it last ran: for the order in which they start, and for reports.
+
+Two files of the same form, a line a test: seconds, seconds of CPU, name. tests/costs.txt came with
+the sources; a run notes its own in the build directory, and these are preferred.
+"""
+
+import os
+
+UNKNOWN = (10.0, 5.0)
+
+
+class Costs:
+    def __init__(self, *paths):
+        self.known = {}
+        for path in paths:
+            try:
+                with open(path) as file:
+                    for line in file:
+                        seconds, cpu, name = line.split(None, 2)
+                        self.known[name.strip()] = (float(seconds), float(cpu))
+            except FileNotFoundError:
+                pass
+
+    def seconds(self, test):
+        return self.known.get(test.name, UNKNOWN)[0]
+
+    def share(self, test):
+        """How much of a processor it takes while it runs."""
+        seconds, cpu = self.known.get(test.name, UNKNOWN)
+        return cpu / max(seconds, 0.1)
+
+    def note(self, results):
+        for test, (result, seconds, cpu) in results.items():
+            if result.good():
+                self.known[test.name] = (seconds, cpu)
+
+    def write(self, path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".new", "w") as file:
+            for name, (seconds, cpu) in sorted(self.known.items()):
+                file.write(f"{seconds:7.1f} {cpu:7.1f} {name}\n")
+        os.rename(path + ".new", path)
