@@ -81,10 +81,10 @@ def test_hostile_crowd(table, kind):
             if number % 20 == 19:
                 most = max(most, portd.count_fds())
                 began = time.monotonic()
-                equal(portd.portctl("health").stdout, "open\n", "health")
+                equal(portd.request("health"), "open\n", "health")
                 took.append(time.monotonic() - began)
                 crowd.ask(steady)
-        note("portctl health answered within", spread(took), f"{most - quiet} descriptors more")
+        note("health was answered within", spread(took), f"{most - quiet} descriptors more")
         at_most(max(took), slow(1.0), "the longest answer")
         at_most(most - quiet, PLACES + 1, "control clients at once")
         # AddressSanitizer keeps what was freed for a while: 300 answers.

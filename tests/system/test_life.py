@@ -9,7 +9,7 @@ import time
 
 import container
 import observe
-from tap import at_least, at_most, check, equal, for_each, note, slow, spread
+from tap import Skip, at_least, at_most, check, equal, for_each, note, slow, spread
 
 ECHO = {"service.type": "echo"}
 STATUS = re.compile(r"(open|shedding|full|draining): ([\d,]+) of ([\d,]+) connections \((\d+) %\), "
@@ -392,11 +392,22 @@ def test_a_taken_port_is_tried_five_times(box):
     since = box.cursor()
     began = time.monotonic()
     check(box.systemctl("start", "portd", check=False).returncode != 0, "the start succeeds")
-    box.wait_show("portd", 10, ActiveState="failed", SubState="failed", NRestarts="5",
-                  ExecMainStatus="71")
+    while True:
+        gave_up = box.show("portd", "ActiveState", "SubState", "ExecMainStatus") == {
+            "ActiveState": "failed", "SubState": "failed", "ExecMainStatus": "71"}
+        records = observe.records(box, since)
+        starts = [int(record["__MONOTONIC_TIMESTAMP"]) / 1e6 for record in records]
+        # Five starts within StartLimitIntervalSec. Where each takes long, earlier ones are forgotten.
+        within = [n for n in range(5, len(starts) + 1) if starts[n - 1] - starts[n - 5] < 3.0]
+        if gave_up:
+            break
+        check(not within or len(starts) <= within[0], "it goes on:", starts)
+        if len(starts) >= 10:
+            raise Skip(f"this machine is too slow for five starts in 5 s: {starts}")
+        time.sleep(0.1)
     took = time.monotonic() - began
-    lines = observe.said(box, since)
-    equal(len(lines), 5, f"lines of portd's: {lines}")
+    lines = [observe.text(record) for record in records]
+    at_least(len(lines), 5, f"starts: {lines}")
     check(all("cannot listen on 127.0.0.1:7777: the port is taken" in line for line in lines), lines)
     note(f"gave up after {took:.1f} s: {lines[0]}")
     taken.close()
