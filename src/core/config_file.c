@@ -17,29 +17,23 @@
  * NUL, a control character or broken UTF-8 is a mistake, in comments too, for such a file
  * is not what its author believes it to be. A UTF-8 byte order mark at the start, CRLF
  * line ends and a last line without an end are accepted. A file is read whole before its
- * first line is judged, with an upper bound and a deadline, for a reload must not hang on
- * a pipe that nobody writes to.
+ * first line is judged (config_read.c); a line then gets its NUL where it stands.
  *
- * Reads next: limits_probe.c.
+ * Reads next: config_read.c.
  */
 #include "core/config_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <ini.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/clock.h"
 #include "base/drop_in.h"
 #include "base/own.h"
+#include "core/config_read.h"
 
-/* How long a pipe may take to hand over all of the file. */
-#define FILE_DEADLINE (5 * CLOCK_SEC)
 /* What is shown of what was seen. */
 #define SEEN_MAX 120
 
@@ -49,12 +43,11 @@ static const char shape[] =
 struct lines {
 	struct config_reader *reader;
 	struct config_place place;
-	const char *at, *end; /* what is left of the file */
+	char *at, *end; /* what is left of the file, and a byte for a NUL behind it */
 	bool in_section;
 	bool wanted; /* the section's keys are */
 	char section[CONFIG_WORD_MAX + 1];
 	const char *value;
-	char text[CONFIG_LINE_MAX + 1]; /* the line, NUL at its end */
 };
 
 void config_escape(char *buf, size_t size, const char *bytes, size_t len)
@@ -168,13 +161,14 @@ const char *config_bytes_judge(const char *bytes, size_t len)
 	return NULL;
 }
 
-/* The next line with sound bytes into l->text. Returns false at the end of the file. */
-static bool line_take(struct lines *l)
+/* The next line with sound bytes, where it stands in the file, with a NUL for its end. Returns NULL
+ * at the end of the file. */
+static char *line_take(struct lines *l)
 {
 	while (l->at < l->end) {
-		const char *line = l->at;
+		char *line = l->at;
 		size_t left = (size_t)(l->end - line);
-		const char *eol = memchr(line, '\n', left);
+		char *eol = memchr(line, '\n', left);
 		size_t len = eol ? (size_t)(eol - line) : left;
 		const char *wrong;
 
@@ -184,16 +178,15 @@ static bool line_take(struct lines *l)
 			len--;
 		wrong = config_bytes_judge(line, len);
 		if (!wrong && len <= CONFIG_LINE_MAX) {
-			memcpy(l->text, line, len);
-			l->text[len] = '\0';
-			return true;
+			line[len] = '\0';
+			return line;
 		}
 		if (wrong)
 			line_mistake(l, line, len, wrong);
 		else
 			line_mistake(l, line, len, "is longer than 131072 bytes");
 	}
-	return false;
+	return NULL;
 }
 
 static bool is_blank(char c)
@@ -308,14 +301,15 @@ static bool line_key(struct lines *l, char *text)
 static char *line_next(char *buf, int size, void *arg)
 {
 	struct lines *l = arg;
+	char *line;
 
-	while (line_take(l)) {
-		char *text = skip_blanks(l->text);
+	while ((line = line_take(l))) {
+		char *text = skip_blanks(line);
 
 		trim(text);
 		if (*text == '\0' || *text == '#' || *text == ';')
 			continue;
-		if (text != l->text)
+		if (text != line)
 			line_mistake(l, text, strlen(text), "is indented");
 		if (*text == '[') {
 			if (!line_section(l, text))
@@ -341,108 +335,30 @@ static int line_handle(void *arg, const char *section, const char *key, const ch
 	return 1;
 }
 
-/* Opens what can be read as a file. Returns the descriptor, or -1 and the reason in
- * *ret_why. */
-static int file_open(const char *path, enum config_file_kind kind, const char **ret_why)
-{
-	/* Without O_NONBLOCK open(2) waits for a writer of a FIFO. */
-	OWN_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct stat st;
-
-	*ret_why = NULL;
-	if (fd < 0) {
-		if (!(kind == CONFIG_FILE_DEFAULT && errno == ENOENT))
-			*ret_why = strerrordesc_np(errno);
-		return -1;
-	}
-	if (fstat(fd, &st) < 0) {
-		*ret_why = strerrordesc_np(errno);
-		return -1;
-	}
-	/* Character devices are /dev/stdin on a terminal, and /dev/null. */
-	if (S_ISREG(st.st_mode) || S_ISCHR(st.st_mode) ||
-	        (S_ISFIFO(st.st_mode) && kind != CONFIG_FILE_DROP_IN))
-		return TAKE_FD(fd);
-	*ret_why = S_ISDIR(st.st_mode)    ? "it is a directory"
-	           : S_ISFIFO(st.st_mode) ? "it is a pipe"
-	                                  : "it is not a file";
-	return -1;
-}
-
-/* A pipe that is empty has said nothing, where an empty file says «the defaults». */
-static bool is_pipe(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
-}
-
-/* Reads up to size bytes. Returns their number, or -1 and the reason in *ret_why. */
-static ssize_t file_take(int fd, char *buf, size_t size, const char **ret_why)
-{
-	uint64_t deadline = clock_now() + FILE_DEADLINE;
-	size_t len = 0;
-
-	while (len < size) {
-		ssize_t n = read(fd, buf + len, size - len);
-
-		if (n == 0)
-			break;
-		if (n > 0) {
-			len += (size_t)n;
-			continue;
-		}
-		if (errno != EAGAIN && errno != EINTR) {
-			*ret_why = strerrordesc_np(errno);
-			return -1;
-		}
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		uint64_t now = clock_now();
-
-		if (now >= deadline) {
-			*ret_why = "it did not end within 5s";
-			return -1;
-		}
-		(void)poll(&p, 1, (int)((deadline - now) / CLOCK_MSEC) + 1);
-	}
-	return (ssize_t)len;
-}
-
 int config_file_read(
         struct config_reader *reader, const char *path, enum config_file_kind kind)
 {
-	OWN_FD int fd = -1;
-	OWN_MEM char *data = malloc(CONFIG_FILE_MAX + 1);
-	OWN_MEM struct lines *l = calloc(1, sizeof(*l));
+	struct lines l = {.reader = reader, .place.name = path};
+	struct config_bytes bytes;
 	const char *why;
-	ssize_t len = -1;
+	int r = config_read_file(path, kind, &bytes, &why);
 
-	if (!data || !l)
-		return -ENOMEM;
-	l->reader = reader;
-	l->place.name = path;
-	fd = file_open(path, kind, &why);
-	if (fd < 0 && !why)
-		return 0;
-	if (fd >= 0)
-		len = file_take(fd, data, CONFIG_FILE_MAX + 1, &why);
-	if (len > CONFIG_FILE_MAX)
-		why = "it has more than 1 MiB";
-	if (len == 0 && is_pipe(fd))
-		why = "it is a pipe with nothing in it: nobody writes to it, or it was "
-		      "read before, and only a file can be read again";
-	if (why) {
-		config_mistake(reader, &l->place, NULL, NULL, NULL,
+	if (r < 0)
+		return r;
+	OWN_MEM char *data = bytes.data;
+
+	if (why)
+		config_mistake(reader, &l.place, NULL, NULL, NULL,
 		        "cannot be read: %s; allowed: a file that portd may read", why);
+	if (!data)
 		return 0;
-	}
-	l->at = data;
-	l->end = data + len;
-	if (len >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0)
-		l->at += 3;
+	l.at = data;
+	l.end = data + bytes.len;
+	if (bytes.len >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0)
+		l.at += 3;
 	reader->begin(reader->arg);
 	/* Only inih's own want of memory can fail: no line that it gets has an error. */
-	return ini_parse_stream(line_next, l, line_handle, l) < 0 ? -ENOMEM : 0;
+	return ini_parse_stream(line_next, &l, line_handle, &l) < 0 ? -ENOMEM : 0;
 }
 
 int config_file_read_directory(struct config_reader *reader, const char *path)

@@ -1,0 +1,24 @@
+/*
+ * config_read.h - a configuration file, read whole. For config_file.c only. Main thread.
+ *
+ * Reads next: config_read.c.
+ */
+#ifndef CORE_CONFIG_READ_H
+#define CORE_CONFIG_READ_H
+
+#include <stddef.h>
+
+#include "core/config_file.h"
+
+/* What a file has, with room for a NUL behind it. */
+struct config_bytes {
+	char *data; /* the caller's, for free(3); NULL: there is no such file, or it cannot be read */
+	size_t len, room;
+};
+
+/* Reads the file at path, of at most CONFIG_FILE_MAX bytes, within 5 s. Returns 0: it was read; or
+ * *ret_why says why it could not be; or it does not exist and need not. Or -ENOMEM. */
+int config_read_file(const char *path, enum config_file_kind kind,
+        struct config_bytes *ret, const char **ret_why);
+
+#endif
