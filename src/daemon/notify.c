@@ -53,18 +53,17 @@ int notify_open(struct notify *ret)
 	ret->stores = store && parse_uint(store, &places) == 0 && places > 0;
 
 	const char *name = getenv("NOTIFY_SOCKET");
-	if (!name || !*name) {
-		ret->stores = false;
-		return 1;
-	}
-	int r = notify_read_address(ret, name);
+	int r = name && *name ? notify_read_address(ret, name) : 1;
 	/* No other thread runs yet. */
 	(void)unsetenv("NOTIFY_SOCKET"); /* NOLINT(concurrency-mt-unsafe) */
 	(void)unsetenv("FDSTORE");       /* NOLINT(concurrency-mt-unsafe) */
-	if (r < 0)
-		return r;
-	ret->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	return ret->fd < 0 ? -errno : 0;
+	if (r == 0) {
+		ret->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		r = ret->fd < 0 ? -errno : 0;
+	}
+	/* Whom nothing can be sent to keeps nothing. */
+	ret->stores = ret->stores && r == 0;
+	return r;
 }
 
 int notify_send(const struct notify *n, const char *message)
