@@ -29,11 +29,12 @@ _Static_assert(2 * DAEMON_TICK_NS <= PORT_FAR_NS, "a pulse comes before what is 
 
 uint64_t pulse_tick(const struct daemon *d)
 {
-	uint64_t quarter = d->notify.watchdog_usec / 4 * CLOCK_USEC;
+	uint64_t quarter = d->notify.watchdog_usec / 4;
 
-	if (quarter && quarter < DAEMON_TICK_NS)
-		return quarter > CLOCK_MSEC ? quarter : CLOCK_MSEC;
-	return DAEMON_TICK_NS;
+	if (!d->notify.watchdog_usec || quarter >= DAEMON_TICK_NS / CLOCK_USEC)
+		return DAEMON_TICK_NS;
+	quarter *= CLOCK_USEC;
+	return quarter > CLOCK_MSEC ? quarter : CLOCK_MSEC;
 }
 
 /* About worker `id`, while so many are stalled. */
