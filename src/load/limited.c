@@ -76,9 +76,9 @@ static void add_plan(struct report *report)
 		        report->options->connections);
 	if (plan->short_of_processes)
 		add(report,
-		        "%u processes of %" PRIu64 " descriptors can carry %" PRIu64
-		        " connection%s",
-		        PLAN_PROCESSES_MAX, plan->fds, plan->connections,
+		        "%" PRIu64 " processes of %" PRIu64
+		        " descriptors can carry %" PRIu64 " connection%s",
+		        plan->processes, plan->fds, plan->connections,
 		        PLURAL(plan->connections));
 }
 

@@ -2,7 +2,7 @@
  * plan.c - see plan.h. Arithmetic only.
  *
  * Invariants: the shares add up to the plan's connections; no source has more than PLAN_PORTS
- * connections over all processes.
+ * connections over all processes, which are PLAN_PROCESSES_MAX at most.
  *
  * Reads next: crew.c.
  */
@@ -30,6 +30,31 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
 uint64_t plan_part(uint64_t total, uint64_t parts, uint64_t index)
 {
 	return total / parts + (index < total % parts);
+}
+
+/* Equal shares must fit what each process has of the sources. With fewer sources, s, than processes,
+ * n: as many processes to each source. */
+static uint64_t share_sources(uint64_t n, uint64_t s)
+{
+	uint64_t each = divide_up(n, s);
+
+	return s * least(each, PLAN_PROCESSES_MAX / s);
+}
+
+/* With as many sources or more: a few more processes than n, so that what is left over by rounding
+ * matters less; if no number of them will do, the one that leaves the least. */
+static uint64_t spread_sources(uint64_t n, uint64_t s, uint64_t connections)
+{
+	uint64_t best = n;
+
+	/* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): n is 1 or more, and grows. */
+	for (; n <= least(s, PLAN_PROCESSES_MAX); n++) {
+		if (connections <= PLAN_PORTS * (s / n) * n)
+			return n;
+		if (s / n * n > s / best * best)
+			best = n;
+	}
+	return best;
 }
 
 int plan_make(
@@ -67,14 +92,13 @@ int plan_make(
 	plan.sources =
 	        most(1, range->count ? range->count : least(each * n, range->limit));
 	uint64_t s = plan.sources;
-	/* Equal shares must fit what each process has of the sources: as many processes to each
-	 * source, or a few more of them, so that what is left over by rounding matters less. */
-	if (n > s)
-		n = s * divide_up(n, s);
-	else
-		/* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): n is 1 or more, and grows. */
-		while (n < s && plan.connections > PLAN_PORTS * (s / n) * n)
-			n++;
+	n = n > s ? share_sources(n, s) : spread_sources(n, s, plan.connections);
+	uint64_t most_here =
+	        least(n > s ? PLAN_PORTS * s : PLAN_PORTS * (s / n) * n, n * table);
+	if (plan.connections > most_here) {
+		plan.connections = most_here;
+		plan.short_of_processes = true;
+	}
 	plan.processes = n;
 	*ret = plan;
 	return 0;

@@ -99,6 +99,24 @@ Test(load_plan, a_million_here)
 	cr_assert_eq(plan.sources, 153);
 }
 
+/* A number of sources that no number of processes goes into evenly, and which is above their bound. */
+Test(load_plan, processes_stay_within_their_bound)
+{
+	static const char *const sources[] = {"3000", "4096", "4099", "8191", "11003"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+		for (uint64_t asked_for = 1; asked_for <= 4096; asked_for += 1365) {
+			struct plan plan;
+			struct options o = asked(COMMAND_CHURN, 100000000, sources[i]);
+
+			o.processes = asked_for;
+			cr_assert_eq(plan_make(&o, 1048576, 2, &plan), 0);
+			cr_assert_leq(plan.processes, PLAN_PROCESSES_MAX,
+			        "%s sources: %lu", sources[i], plan.processes);
+			check_shares(&o, &plan);
+		}
+}
+
 Test(load_plan, sources_that_are_too_few_are_told)
 {
 	struct plan plan;
