@@ -44,6 +44,22 @@ int commands_no_portd(const char *path)
 	return EXIT_NO_ANSWER;
 }
 
+int commands_refused(const char *text, size_t len)
+{
+	(void)fputs("portctl: ", stderr);
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c == '\n' || (c >= ' ' && c <= '~'))
+			(void)putc(c, stderr);
+		else
+			(void)fprintf(stderr, "\\x%02x", c);
+	}
+	if (len == 0 || text[len - 1] != '\n')
+		(void)putc('\n', stderr);
+	return EXIT_REFUSED;
+}
+
 int commands_ask(const struct command_call *call, struct client_answer *ret)
 {
 	static const char error[] = "error:";
@@ -56,11 +72,8 @@ int commands_ask(const struct command_call *call, struct client_answer *ret)
 		(void)fprintf(stderr, "portctl: %s\n", reason);
 		return EXIT_NO_ANSWER;
 	}
-	if (strncmp(ret->bytes, error, strlen(error)) == 0) {
-		(void)fputs("portctl: ", stderr);
-		(void)fwrite(ret->bytes, 1, ret->len, stderr);
-		return EXIT_REFUSED;
-	}
+	if (strncmp(ret->bytes, error, strlen(error)) == 0)
+		return commands_refused(ret->bytes, ret->len);
 	return EXIT_DONE;
 }
 
@@ -148,9 +161,8 @@ static int limits(const struct command_call *call, limits_render_fn *render)
 		return print_limits(chain, render);
 	if (r == -EINVAL)
 		return commands_no_portd(call->path);
-	(void)fprintf(
-	        stderr, "portctl: %s\n", r > 0 ? chain->why_not : "not enough memory");
-	return EXIT_REFUSED;
+	const char *why = r > 0 ? chain->why_not : "not enough memory";
+	return commands_refused(why, strlen(why));
 }
 
 int commands_limits(const struct command_call *call)

@@ -53,6 +53,9 @@ command_fn commands_conns_json;
 
 /* Asks. Returns EXIT_DONE with an answer that is no refusal, else the exit code, after saying why. */
 int commands_ask(const struct command_call *call, struct client_answer *ret);
+/* Says why portd, or whatever answers in its place, refuses: what could play tricks with a terminal comes
+ * out as \xNN. Returns the exit code. */
+int commands_refused(const char *text, size_t len);
 /* Says that what answers is no portd. Returns the exit code. */
 int commands_no_portd(const char *path);
 /* Prints these bytes on standard output. Returns the exit code. */

@@ -270,10 +270,8 @@ static int ask(const struct command_call *call, struct conns_list *list)
 
 	if (r == -EBADMSG)
 		return commands_no_portd(call->path);
-	if (r == 0 && *a.error) {
-		(void)fprintf(stderr, "portctl: %s\n", a.error);
-		return EXIT_REFUSED;
-	}
+	if (r == 0 && *a.error)
+		return commands_refused(a.error, strlen(a.error));
 	if (r == 0 && !a.ended)
 		r = CLIENT_CUT;
 	if (r == 0)
