@@ -131,16 +131,38 @@ static void load_prefixes_mistake(const char *what, void *arg)
 	        "%s", what);
 }
 
+/* Sets a list. Some addresses are longer as they are printed than as they were typed, and what is printed
+ * must read back: it has to fit a line, too. Returns 0; 1 after a mistake; -ENOMEM. */
+static int load_set_prefixes(struct load *load, const struct config_place *place,
+        const struct config_key *key, const char *value)
+{
+	struct prefixes_mistakes mistakes = {load, place, key};
+	struct prefix_set **list =
+	        (struct prefix_set **)(void *)((char *)load->config + key->offset);
+	int r = config_key_set_prefixes(
+	        key, value, load->config, load_prefixes_mistake, &mistakes);
+	size_t len = strlen(key->name) + strlen(" = ");
+
+	if (r != 0)
+		return r;
+	len += prefix_set_format(*list, NULL, 0);
+	if (len <= CONFIG_LINE_MAX)
+		return 0;
+	*list = prefix_set_free(*list);
+	config_mistake(&load->reader, place, key->section, key->name, NULL,
+	        "takes a line of %zu bytes as portd -T prints it; allowed: %d bytes", len,
+	        CONFIG_LINE_MAX);
+	return 1;
+}
+
 /* Sets a key that exists. Returns 0, or 1 after a mistake. */
 static int load_set(struct load *load, const struct config_place *place,
         const struct config_key *key, const char *value)
 {
 	size_t i = (size_t)(key - config_keys);
 	char text[CONFIG_ADVICE_MAX];
-	struct prefixes_mistakes mistakes = {load, place, key};
 	bool is_list = key->type == CONFIG_TYPE_PREFIXES;
-	int r = is_list ? config_key_set_prefixes(key, value, load->config,
-	                          load_prefixes_mistake, &mistakes)
+	int r = is_list ? load_set_prefixes(load, place, key, value)
 	                : config_key_set(
 	                          key, value, load->source->services, load->config);
 

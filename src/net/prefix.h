@@ -72,7 +72,8 @@ int prefix_set_find(
 size_t prefix_set_count(const struct prefix_set *set);
 /* The canonical text: IPv4 first, in order, one blank between; prefix_set_parse reads it
  * back as the same set, and two sets match the same addresses only if their texts are the
- * same. Not longer than what it was read from, but for IPv6 of the form ::192.0.2.1. As
+ * same. Not longer than what it was read from, but for IPv6 of the form ::192.0.2.1 and where :: stands
+ * for one group (1:2:3:4:5:6::8). As
  * snprintf(3): writes at most size bytes with the NUL, returns the length that it needs
  * without it. */
 size_t prefix_set_format(const struct prefix_set *set, char *buf, size_t size);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/config_file.h"
 #include "config_files.h"
 
 TestSuite(config_print, .init = enter, .fini = leave);
@@ -133,6 +134,37 @@ Test(config_print, the_ends_of_every_range_are_in_it)
 
 		assert_reads_back(&c);
 	}
+}
+
+/* As long as a line may be, of networks that are printed as `shown`. Returns the text, for free. */
+static char *long_list(const char *typed, size_t len)
+{
+	static const char head[] = "[source]\npriority=";
+	size_t end = strlen(head) - strlen("[source]\n");
+	char *text = malloc(CONFIG_LINE_MAX + 64);
+
+	cr_assert_not_null(text);
+	char *p = stpcpy(text, head);
+	for (unsigned i = 0; end + len + 4 <= CONFIG_LINE_MAX; i++, end += len + 4)
+		p += sprintf(p, "%04x%s", i, typed);
+	p[-1] = '\n';
+	return text;
+}
+
+/* What is printed must be no longer than what is read. */
+Test(config_print, lists_as_long_as_a_line_read_back_or_are_refused)
+{
+	/* With one group in :: the printed address has a character more, without it has none. */
+	OWN_MEM char *same = long_list(":2:3:4:5:6:7:8,", 15);
+	OWN_MEM char *longer = long_list(":2:3:4:5:6::8,", 14);
+	struct config c = load_text(same);
+
+	assert_reads_back(&c);
+	config_release(&c);
+	write_text("a", longer);
+	cr_assert_eq(load("a", &c, NULL, NULL), 1);
+	cr_assert(strstr(said, "a:2: [source] priority: takes a line of "), "%s", said);
+	cr_assert(strstr(said, "; allowed: 131072 bytes"), "%s", said);
 }
 
 Test(config_print, strange_messages_read_back)
