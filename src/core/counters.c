@@ -32,7 +32,13 @@ static const char *const accept_error_names[] = {
 };
 
 static const char *const shed_names[] = {
-#define X(name, word, help) word,
+#define X(name, word, kind, help) word,
+#include "core/sheds.def"
+#undef X
+};
+
+static const enum shed_kind shed_kinds[] = {
+#define X(name, word, kind, help) SHED_KIND_##kind,
 #include "core/sheds.def"
 #undef X
 };
@@ -144,6 +150,11 @@ const char *counters_accept_error_name(enum accept_error e)
 const char *counters_shed_name(enum shed_reason r)
 {
 	return (size_t)r < ARRAY_SIZE(shed_names) ? shed_names[r] : "?";
+}
+
+enum shed_kind counters_shed_kind(enum shed_reason r)
+{
+	return shed_kinds[r];
 }
 
 const char *counters_close_name(enum close_reason r)

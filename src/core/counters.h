@@ -33,10 +33,17 @@ enum accept_error {
 };
 
 enum shed_reason {
-#define X(name, word, help) SHED_##name,
+#define X(name, word, kind, help) SHED_##name,
 #include "core/sheds.def"
 #undef X
 	SHED_COUNT
+};
+
+/* What a reason has to do with the state: sheds.def. */
+enum shed_kind {
+	SHED_KIND_CHOSEN,
+	SHED_KIND_SHORT,
+	SHED_KIND_WAITED
 };
 
 enum close_reason {
@@ -119,6 +126,7 @@ uint64_t counts_total_closed(const struct counts *c);
 /* The words of the tables: "EMFILE", "full", "client". */
 const char *counters_accept_error_name(enum accept_error e);
 const char *counters_shed_name(enum shed_reason r);
+enum shed_kind counters_shed_kind(enum shed_reason r);
 const char *counters_close_name(enum close_reason r);
 
 #endif

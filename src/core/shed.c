@@ -37,7 +37,7 @@ void shed_note(struct worker *w, enum shed_reason reason, const struct addr *pee
 	        peer, (unsigned)w->config->prefix4, (unsigned)w->config->prefix6);
 	/* First the sum: no network is to have more of it than there is. */
 	bool in_spell = state_note_shed(
-	        &w->port->state, reason != SHED_FULL && reason != SHED_FDS, w->now);
+	        &w->port->state, counters_shed_kind(reason) == SHED_KIND_SHORT, w->now);
 	if (peer->family != AF_UNSPEC)
 		source_note_shed(w->port->sources, &net, reason, in_spell, w->now);
 }

@@ -11,7 +11,7 @@
  *     open ────────────────────────────────────▶ full
  *      │ ▲ ◀──────────────────────────────────── │ ▲
  *      │ │        low_watermark and a free slot  │ │
- *   shed at once  5 s without one   (5 s not over) │
+ *  shed as short  5 s without one   (5 s not over) │
  *      ▼ │                                       ▼ │
  *     shedding ◀───────────────────────────────────┘
  *
@@ -33,7 +33,7 @@ static const char *const state_names[STATE_COUNT] = {
         [STATE_DRAINING] = "draining",
 };
 
-/* When `shedding` runs out; 0 if nobody was shed at once so far. */
+/* When `shedding` runs out; 0 if nobody was shed as short so far. */
 static uint64_t shedding_until(const struct state_machine *m)
 {
 	return m->shed_at ? clock_add(m->shed_at, STATE_SHEDDING_NS) : 0;
@@ -133,13 +133,13 @@ int state_spell_end(struct state_machine *m, uint64_t now, struct state_spell *r
 	return ended;
 }
 
-bool state_note_shed(struct state_machine *m, bool at_once, uint64_t now)
+bool state_note_shed(struct state_machine *m, bool is_short, uint64_t now)
 {
 	bool in_spell = state_is_spell(m);
 
 	if (in_spell)
 		atomic_fetch_add_explicit(&m->spell_shed, 1, memory_order_relaxed);
-	if (!at_once)
+	if (!is_short)
 		return in_spell;
 	pthread_mutex_lock(&m->lock);
 	settle(m, now);

@@ -5,11 +5,13 @@
  * The first that holds, in this order:
  *
  *   draining   the operator said so, or portd is stopping
- *   full       a spell without slots or without descriptors, from the moment that the
- * last one went (or a client found none) until open connections are down to low_watermark
- * and a slot is free again shedding   somebody was shed in the last 5 s for a reason that
- * does not wait (all but `full`, `fds`, and `aborted`, which is no doing of portd's) open
- * else
+ *   full       a spell without slots or without descriptors, from the moment that the last one
+ *              went (or a client found none) until open connections are down to low_watermark
+ *              and a slot is free again
+ *   shedding   somebody was shed in the last 5 s because there was not enough for it, and it was
+ *              not to wait: the reasons that sheds.def calls SHORT. Who was refused on purpose
+ *              says nothing about the room for others
+ *   open       else
  *
  * Any thread may call these; a short mutex guards the transitions, which are rare. Time
  * comes in as an argument (ns, monotonic), so that tests own the clock.
@@ -54,7 +56,7 @@ struct state_machine {
 	pthread_mutex_t lock;
 	uint64_t since; /* up to when in_state is settled */
 	uint64_t in_state[STATE_COUNT];
-	uint64_t shed_at; /* the last shed of a reason that does not wait; 0: none */
+	uint64_t shed_at; /* the last shed for a reason that is SHORT; 0: none */
 	bool draining;
 	struct state_spell spell; /* while in_spell */
 	_Atomic bool in_spell;    /* read without the lock on the hot path */
@@ -80,9 +82,9 @@ static inline bool state_is_spell(const struct state_machine *m)
 	return atomic_load_explicit(&m->in_spell, memory_order_seq_cst);
 }
 
-/* Somebody was shed. at_once: for a reason that does not wait. Returns whether it counts to a spell
- * that is on. */
-bool state_note_shed(struct state_machine *m, bool at_once, uint64_t now);
+/* Somebody was shed. is_short: for a reason that is SHORT. Returns whether it counts to a spell that
+ * is on. */
+bool state_note_shed(struct state_machine *m, bool is_short, uint64_t now);
 /* The queue was seen this deep. */
 void state_note_depth(struct state_machine *m, uint64_t depth);
 void state_set_draining(struct state_machine *m, bool draining, uint64_t now);

@@ -24,7 +24,7 @@ const struct stats_counter_row stats_counter_rows[COUNTER_COUNT] = {
 };
 
 const char *const stats_shed_help[SHED_COUNT] = {
-#define X(name, word, help) help,
+#define X(name, word, kind, help) help,
 #include "core/sheds.def"
 #undef X
 };

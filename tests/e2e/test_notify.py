@@ -165,10 +165,16 @@ def test_status_of_states(table):
         equal((status["open"], status["share"]), ("100", "8"), "figures")
         crowd.wait_answered(crowd.connect(7), 2)
         start, asked = len(portd.notify.messages), time.monotonic()
-        equal(portd.request("drain off"), "shedding\n", "drain off")
-        told, status = wait_state(portd, "shedding", start, 2, crowd)
-        at_most(told - asked, slow(0.4), "seconds until STATUS=shedding")
+        equal(portd.request("drain off"), "open\n", "drain off")
+        told, status = wait_state(portd, "open", start, 2, crowd)
+        at_most(told - asked, slow(0.4), "seconds until STATUS=open")
         equal(status["shed"], "7", "shed")
+
+        portd.write_config({"budget.rate": "1", "budget.burst": "1"})
+        equal(portd.reload(), "reloaded\n", "the verdict")
+        start, asked = len(portd.notify.messages), time.monotonic()
+        crowd.wait_answered(crowd.connect(5, send=b"x"), 2)
+        told, status = wait_state(portd, "shedding", start, 2, crowd)
         if table == TABLES[0]:
             check_shedding_ends(portd, crowd, asked)
 

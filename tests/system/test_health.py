@@ -28,8 +28,9 @@ def health_of_nobody(box):
 @for_each(table=("shared", "private"))
 def test_each_state(box, table):
     """stopped, open, full, open, draining, shedding, open, draining for good, stopped."""
-    box.configure({**ECHO, "budget.max_connections": "2", "shed.queue_timeout": "infinity",
-                   "timeouts.drain": "20s", "workers.fd_table": table})
+    options = {**ECHO, "budget.max_connections": "2", "shed.queue_timeout": "infinity",
+               "timeouts.drain": "20s", "workers.fd_table": table}
+    box.configure(options)
     health_of_nobody(box)
     box.systemctl("start", "portd")
     health(box, (0, "open\n"))
@@ -49,8 +50,17 @@ def test_each_state(box, table):
     crowd.ask(served[1:])
     [shed] = crowd.connect(1)
     crowd.wait(lambda: shed.end, 2, "a newcomer while draining is shed")
+    equal(box.portctl("drain", "--off").stdout, "open\n", "drain --off")
+    health(box, (0, "open\n"))
+
+    box.configure({**options, "budget.max_connections": "10", "budget.rate": "1",
+                   "budget.burst": "1"})
+    box.systemctl("reload", "portd")
     at = time.monotonic()
-    equal(box.portctl("drain", "--off").stdout, "shedding\n", "drain --off")
+    hasty = crowd.connect(3, send=b"x")
+    crowd.wait_answered(hasty, 2)
+    for client in hasty:
+        client.close()
     health(box, (1, "shedding\n"))
     if table == "shared":  # once is enough
         observe.wait_until(lambda: box.stats()["state"] == "open", 6, "no longer shedding", crowd)
