@@ -2,8 +2,9 @@
  * conns.c - the answer to `conns`: the open connections, as a stream.
  *
  * Invariants: a listing has one walk (core/walk.h), at one worker at a time, and the memory of one
- * piece of it; the main thread never waits for a worker: one that has stalled, or does not answer for
- * CONNS_PATIENCE_NS, is named as missing and passed by.
+ * piece of it; the main thread never waits for a worker: one that has stalled is named as missing and
+ * passed by. The pulse alone says who has (pulse.c). A clock of the listing's own would blame a worker
+ * for the time in which all of portd stood still; and who answers the pulse has a piece ready with it.
  *
  * Reads next: requests.c.
  */
@@ -19,9 +20,6 @@
 #include "daemon/daemon.h"
 #include "daemon/status.h"
 
-/* How long a worker may take for a piece. Looked at with every tick. */
-#define CONNS_PATIENCE_NS CLOCK_SEC
-
 struct listing {
 	struct control_stream stream;
 	struct list link; /* of the daemon's listings */
@@ -31,7 +29,6 @@ struct listing {
 	unsigned n_workers;
 	unsigned worker; /* the one that is asked; n_workers: all were */
 	uint64_t began;  /* ns */
-	uint64_t asked;  /* when, ns */
 	uint64_t told;   /* connections */
 	bool waits;      /* for the worker, with nothing to send meanwhile */
 	bool failed;     /* it cannot go on */
@@ -47,7 +44,6 @@ static void listing_ask(struct listing *l)
 		l->missing[l->worker++] = true;
 		walk_begin_worker(l->walk);
 	}
-	l->asked = clock_now();
 	if (l->worker < l->n_workers)
 		walk_ask(port, l->walk, l->worker);
 }
@@ -209,15 +205,11 @@ static void listing_pass_by(struct listing *l)
 
 void conns_check(struct daemon *d)
 {
-	uint64_t now = clock_now();
-
 	for (struct list *at = d->listings.next; at != &d->listings; at = at->next) {
 		struct listing *l = container_of(at, struct listing, link);
 		if (!l->waits)
 			continue;
-		if (!walk_poll(l->walk) &&
-		        (now - l->asked > CONNS_PATIENCE_NS ||
-		                !walk_worker_turns(d->port, l->worker)))
+		if (!walk_poll(l->walk) && !walk_worker_turns(d->port, l->worker))
 			listing_pass_by(l);
 		l->waits = !l->failed && l->worker < l->n_workers && !walk_poll(l->walk);
 		/* Once: each time gives the client more time. */

@@ -89,7 +89,9 @@ struct daemon {
 	bool stopping;
 	uint64_t drain_deadline;
 	uint64_t pulsed;
-	unsigned stalled; /* workers, by the last pulse */
+	uint64_t pulse_looked; /* for answers, last */
+	bool pulse_excused;    /* the last look came late, and judged nobody */
+	unsigned stalled;      /* workers, by the last pulse */
 	unsigned first_stalled;
 	uint64_t events_lost;
 	struct spells spells; /* ended since the last line about them */

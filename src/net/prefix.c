@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,8 @@
 __extension__ typedef unsigned __int128 bits128;
 
 struct prefix_set {
-	unsigned others; /* who else holds it */
+	_Atomic unsigned
+	        others; /* who else holds it: workers free sets, too (core/walk.h) */
 	size_t n4, n6;
 	/* Behind this struct, in one piece of memory. */
 	bits128 *begin6;
@@ -317,7 +319,7 @@ static struct prefix_set *set_new(const struct item *item, size_t n)
 		return NULL;
 	struct prefix_set *set = (struct prefix_set *)(void *)memory;
 
-	set->others = 0;
+	atomic_init(&set->others, 0);
 	set->n4 = n4;
 	set->n6 = n6;
 	set->begin6 = (bits128 *)(void *)(memory + head);
@@ -372,15 +374,14 @@ int prefix_set_parse(const char *text, struct prefix_set **ret,
 struct prefix_set *prefix_set_share(struct prefix_set *set)
 {
 	if (set)
-		set->others++;
+		(void)atomic_fetch_add_explicit(&set->others, 1, memory_order_relaxed);
 	return set;
 }
 
 struct prefix_set *prefix_set_free(struct prefix_set *set)
 {
-	if (set && set->others > 0)
-		set->others--;
-	else
+	/* The last one has to see all that the others did with it. */
+	if (set && atomic_fetch_sub_explicit(&set->others, 1, memory_order_acq_rel) == 0)
 		free(set);
 	return NULL;
 }

@@ -6,8 +6,8 @@
  * address or network is IPv4 (addr.h). An IPv6 scope does not count: a link-local client
  * is the same network on every interface.
  *
- * Any thread may call all of these; what builds or frees a set is for one thread at a
- * time.
+ * Any thread may call all of these. Who holds a set may share it or give it up while others do so,
+ * too.
  *
  * Reads next: fdpass.h.
  */
@@ -56,8 +56,8 @@ struct prefix_set;
  * -ENOMEM. */
 int prefix_set_parse(const char *text, struct prefix_set **ret,
         void (*mistake)(const char *what, void *arg), void *arg);
-/* One more holder, who frees it too: the memory goes with the last of them. Returns set; NULL is
- * accepted. */
+/* One more holder, who frees it too: the memory goes with the last of them, in whatever thread. For
+ * who holds the set. Returns set; NULL is accepted. */
 struct prefix_set *prefix_set_share(struct prefix_set *set);
 /* NULL is accepted. Always returns NULL. */
 struct prefix_set *prefix_set_free(struct prefix_set *set);

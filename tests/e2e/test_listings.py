@@ -1,0 +1,59 @@
+"""Listings of connections (`conns`) while portd stands still, and by clients that hang up or do not read:
+healthy workers are not named as missing, what threads share is safe."""
+
+import time
+
+import tap
+from harness import Portd
+from process import Trace
+from tap import TABLES, Skip, check, equal, for_each, note, slow
+from test_conns import ports, read_all, stream
+
+
+@for_each(table=TABLES)
+def test_after_a_pause(table):
+    """All of portd stands still in the midst of a piece, for longer than any worker may."""
+    with Portd({"workers.count": "1"}, table=table) as portd:
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(3, send=b"x"))
+        [tid] = portd.worker_tids()
+        # A piece takes 0.2 s: less than a stall, and enough to stop portd meanwhile.
+        trace = Trace(portd, ["-e", "trace=getpeername", "-e", "inject=getpeername:delay_enter=70ms"],
+                      [tid])
+        with stream(portd) as sock:
+            end = time.monotonic() + slow(3)
+            while "(" not in trace.text():
+                check(time.monotonic() < end, "the piece is not begun")
+                time.sleep(0.001)
+            portd.pause()
+            time.sleep(1.1)
+            portd.resume()
+            text = read_all(sock)
+        trace.stop()
+        if "has stalled" in portd.log():
+            raise Skip("under strace the piece took as long as a stall")
+        check("missing" not in text and text.endswith("\nend 3\n"), text)
+        equal(len(ports(text)), 3, "rows")
+        equal(portd.request("health live"), "live\n", "health live")
+
+
+@for_each(table=TABLES)
+def test_hang_up(table):
+    """Clients of listings from a network hang up at any moment: its memory goes once (ASan, TSan)."""
+    with Portd({"workers.count": "3"}, table=table) as portd:
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(900, send=b"x"), 10)
+        end, rounds = time.monotonic() + 1.5, 0
+        while time.monotonic() < end:
+            socks = [stream(portd, b"conns 127.0.0.0/8\n", buffer=4096) for _ in range(3)]
+            for number, sock in enumerate(socks):
+                if (rounds + number) % 3:
+                    sock.recv(1000)
+                sock.close()
+            rounds += 1
+        note(f"{rounds} rounds")
+        equal(len(ports(portd.request("conns 127.0.0.0/8"))), 900, "rows afterwards")
+
+
+if __name__ == "__main__":
+    tap.main()
