@@ -219,8 +219,8 @@ static void daemon_finish_port(struct daemon *d)
 
 void daemon_close(struct daemon *d)
 {
-	d->control = control_close(d->control);
 	socket_file_remove(&d->socket_file);
+	d->control = control_close(d->control);
 	d->tick = sd_event_source_disable_unref(d->tick);
 	d->status_timer = sd_event_source_disable_unref(d->status_timer);
 	d->drain_timer = sd_event_source_disable_unref(d->drain_timer);

@@ -1,23 +1,30 @@
 /*
  * socket_file.c - the file under which the control socket is found.
  *
- * Invariant: nothing is unlinked that is not a socket, and no socket that answers. A file
- * that was replaced under us is somebody else's by then, and stays.
+ * Invariants: nothing is unlinked that is not a socket, and no socket that answers: who looks at one
+ * and makes another holds the lock beside it (socket_lock.h), and who gives one up removes its file
+ * while it still answers. A file that was replaced under us is somebody else's by then, and stays. No
+ * name is trusted twice: what was made is opened once, without following a link, and gets its group
+ * and mode through that descriptor.
  *
- * Reads next: reserve.c.
+ * Reads next: socket_lock.c.
  */
 #include "daemon/socket_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/own.h"
+#include "daemon/socket_lock.h"
 
 #define SOCKET_FILE_BACKLOG    128
 #define SOCKET_FILE_GROUP_TEXT 65536U
@@ -57,13 +64,39 @@ static int socket_file_refuse(const char *path, const char *what)
 	return 1;
 }
 
+/* The name of the file in its directory. */
+static const char *socket_file_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* Unlinks the socket that `st` describes, if it still has the name. Nobody listens on it, and with the
+ * lock held no other portd makes one. As socket_file_clear. */
+static int socket_file_unlink_stale(int dir, const char *path, const struct stat *st)
+{
+	const char *name = socket_file_name(path);
+	struct stat now;
+
+	if (fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0 ||
+	        now.st_dev != st->st_dev || now.st_ino != st->st_ino)
+		return socket_file_refuse(
+		        path, "its file changes while it is looked at; try again");
+	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	log_error("control socket %s: cannot replace what another portd left behind: %m",
+	        path);
+	return 1;
+}
+
 /* Makes room for a socket at path. Returns 0, or 1 after logging why not. */
-static int socket_file_clear(const char *path)
+static int socket_file_clear(int dir, const char *path)
 {
 	struct sockaddr_un sa = socket_file_address(path);
 	struct stat st;
 
-	if (lstat(path, &st) < 0) {
+	if (fstatat(dir, socket_file_name(path), &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		if (errno == ENOENT)
 			return 0;
 		log_error("control socket %s: %m", path);
@@ -88,13 +121,7 @@ static int socket_file_clear(const char *path)
 		        path);
 		return 1;
 	}
-	if (unlink(path) < 0 && errno != ENOENT) {
-		log_error("control socket %s: cannot replace what another portd left "
-		          "behind: %m",
-		        path);
-		return 1;
-	}
-	return 0;
+	return socket_file_unlink_stale(dir, path, &st);
 }
 
 /* The directory part of path, or "" if there is none to be made. */
@@ -107,83 +134,152 @@ static void socket_file_directory(const char *path, char ret[CONFIG_SOCKET_MAX])
 	ret[len] = '\0';
 }
 
+/* chmod(2) of what fd, of O_PATH perhaps, stands for, whatever has its name by now. Returns 0 or -errno. */
+static int socket_file_chmod(int fd, mode_t mode)
+{
+	char link[sizeof("/proc/self/fd/-2147483648")];
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return chmod(link, mode) < 0 ? -errno : 0;
+}
+
 static void socket_file_make_directory(struct socket_file *file)
 {
 	char directory[CONFIG_SOCKET_MAX];
+	struct stat st;
 
 	socket_file_directory(file->path, directory);
 	if (!*directory || mkdir(directory, 0755) < 0)
 		return; /* bind(2) says what is wrong, if anything is */
 	file->made_directory = true;
-	(void)chmod(directory, 0755); /* the umask may have taken more */
+	/* The umask may have taken more. */
+	OWN_FD int fd = open(directory, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid())
+		(void)socket_file_chmod(fd, 0755);
 }
 
-/* Gives the bound socket its mode and group, and remembers the file. Returns 0 or -errno.
- */
-static int socket_file_finish(struct socket_file *file, unsigned mode, gid_t group)
+/* Gives the bound socket its mode and group, and remembers the file. Returns 0, 1 if another file has
+ * its name by now, or -errno. */
+static int socket_file_finish(
+        struct socket_file *file, int dir, unsigned mode, gid_t group)
 {
 	struct stat st;
+	/* From here on it is this file, not its name. */
+	OWN_FD int fd = openat(
+	        dir, socket_file_name(file->path), O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
-	if (lstat(file->path, &st) < 0)
-		return -errno;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return errno == ENOENT ? 1 : -errno;
+	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1 ||
+	        (st.st_mode & 07777U) != 0)
+		return 1;
 	file->dev = st.st_dev;
 	file->ino = st.st_ino;
 	file->made = true;
 	/* What is so already needs no permission: a confined unit has none. */
 	if (group != SOCKET_FILE_NO_GROUP && group != st.st_gid &&
-	        lchown(file->path, (uid_t)-1, group) < 0)
+	        fchownat(fd, "", (uid_t)-1, group, AT_EMPTY_PATH) < 0)
 		return -errno;
-	return chmod(file->path, (mode_t)mode) < 0 ? -errno : 0;
+	return socket_file_chmod(fd, (mode_t)mode);
 }
 
-int socket_file_open(const char *path, unsigned mode, gid_t group,
-        struct socket_file *ret, int *ret_fd)
+/* Returns 0 with *ret_fd, or 1 after logging why not. */
+static int socket_file_bind(
+        struct socket_file *file, int dir, unsigned mode, gid_t group, int *ret_fd)
 {
-	struct sockaddr_un sa = socket_file_address(path);
-
-	*ret = (struct socket_file){.path = ""};
-	memcpy(ret->path, path, strnlen(path, sizeof(ret->path) - 1));
-	socket_file_make_directory(ret);
-	if (socket_file_clear(path) != 0) {
-		socket_file_remove(ret);
-		return 1;
-	}
+	struct sockaddr_un sa = socket_file_address(file->path);
 	OWN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
 	/* The file takes the mode of the unbound socket: nobody gets in before it has its
 	 * own, and the process's umask stays as it is. */
 	if (fd < 0 || fchmod(fd, 0) < 0 ||
 	        bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0) {
-		log_error("control socket %s: %m%s", path,
-		        errno == ENOENT ? "; its directory is missing" : "");
-		socket_file_remove(ret);
+		log_error("control socket %s: %m", file->path);
 		return 1;
 	}
 	int r = listen(fd, SOCKET_FILE_BACKLOG) < 0 ? -errno : 0;
-	int s = socket_file_finish(ret, mode, group);
+	int s = socket_file_finish(file, dir, mode, group);
+	if (s > 0)
+		return socket_file_refuse(file->path,
+		        "another file took its place while it was made; who else may "
+		        "write to its directory?");
 	if (r == 0)
 		r = s;
 	if (r < 0) {
 		errno = -r;
-		log_error("control socket %s: cannot set its mode and group: %m%s", path,
+		log_error("control socket %s: cannot set its mode and group: %m%s",
+		        file->path,
 		        r == -EPERM || r == -EINVAL
 		                ? "; portd's user must be a member of [control] group "
 		                  "(in portd.service: Group=)"
 		                : "");
-		socket_file_remove(ret);
 		return 1;
 	}
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
-void socket_file_remove(struct socket_file *file)
+/* Unlinks the file, if it is still the one made. */
+static void socket_file_unlink(struct socket_file *file)
 {
-	char directory[CONFIG_SOCKET_MAX];
 	struct stat st;
 
 	if (file->made && lstat(file->path, &st) == 0 && st.st_dev == file->dev &&
 	        st.st_ino == file->ino)
 		(void)unlink(file->path);
+	file->made = false;
+}
+
+/* As socket_file_bind, in an orderly manner among other portd. */
+static int socket_file_make(
+        struct socket_file *file, unsigned mode, gid_t group, int *ret_fd)
+{
+	char directory[CONFIG_SOCKET_MAX];
+
+	socket_file_directory(file->path, directory);
+	const char *there = *directory ? directory : *file->path == '/' ? "/" : ".";
+	OWN_FD int dir = open(there, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0) {
+		log_error("control socket %s: %m%s", file->path,
+		        errno == ENOENT ? "; its directory is missing" : "");
+		return 1;
+	}
+	OWN_SOCKET_LOCK struct socket_lock lock = SOCKET_LOCK_NONE;
+	int r = socket_lock_take(dir, socket_file_name(file->path), &lock);
+	if (r > 0)
+		return socket_file_refuse(
+		        file->path, "another portd is being started here");
+	if (r < 0) {
+		errno = -r;
+		log_error("control socket %s: cannot make its lock %s/%s: %m", file->path,
+		        there, lock.name);
+		return 1;
+	}
+	r = socket_file_clear(dir, file->path);
+	if (r == 0)
+		r = socket_file_bind(file, dir, mode, group, ret_fd);
+	if (r != 0)
+		socket_file_unlink(file);
+	return r;
+}
+
+int socket_file_open(const char *path, unsigned mode, gid_t group,
+        struct socket_file *ret, int *ret_fd)
+{
+	*ret = (struct socket_file){.path = ""};
+	memcpy(ret->path, path, strnlen(path, sizeof(ret->path) - 1));
+	socket_file_make_directory(ret);
+	int r = socket_file_make(ret, mode, group, ret_fd);
+	if (r != 0)
+		socket_file_remove(ret);
+	return r;
+}
+
+void socket_file_remove(struct socket_file *file)
+{
+	char directory[CONFIG_SOCKET_MAX];
+
+	socket_file_unlink(file);
 	if (file->made_directory) {
 		socket_file_directory(file->path, directory);
 		(void)rmdir(directory);

@@ -2,7 +2,7 @@
  * socket_file.h - the file under which the control socket is found: made, replaced, taken
  * away.
  *
- * Reads next: reserve.h.
+ * Reads next: socket_lock.h.
  */
 #ifndef DAEMON_SOCKET_FILE_H
 #define DAEMON_SOCKET_FILE_H
@@ -29,13 +29,14 @@ int socket_file_find_group(const char *name, gid_t *ret);
 
 /* Makes the parent directory if it is missing (0755, one level), replaces a socket that
  * nobody listens on, and listens there with this mode and group, whatever the umask. A
- * socket that somebody answers on, and a file that is no socket, are left alone. Returns
- * 0 with *ret_fd (non-blocking, close-on-exec), or 1 after logging why not. */
+ * socket that somebody answers on, and a file that is no socket, are left alone; a file that takes its
+ * name meanwhile gets neither mode nor group. Of several portd that do this at once one has it. Waits
+ * for others for 2 s at most. Returns 0 with *ret_fd (non-blocking, close-on-exec), or 1 after logging why not. */
 int socket_file_open(const char *path, unsigned mode, gid_t group,
         struct socket_file *ret, int *ret_fd);
 
-/* Unlinks the file if it is still the one made, and the directory if it was made for it
- * and is empty. */
+/* Unlinks the file if it is still the one made, and the directory if it was made for it and is empty.
+ * Before the socket is closed: nobody takes the place of one that answers. */
 void socket_file_remove(struct socket_file *file);
 
 #endif
