@@ -7,13 +7,13 @@
  *
  * Reads next: usage.c.
  */
-#include <getopt.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/getopt_exact.h"
 #include "base/own.h"
 #include "base/parse.h"
 #include "ctl/client.h"
@@ -210,8 +210,7 @@ static int read_arguments(int argc, char **argv, struct request *request)
 
 	while (code < 0) {
 		/* The '-': words come in their place, whatever POSIXLY_CORRECT says. */
-		/* NOLINTNEXTLINE(concurrency-mt-unsafe): portctl has one thread. */
-		int id = getopt_long(argc, argv, "-s:i:", long_options, NULL);
+		int id = getopt_exact(argc, argv, "-s:i:", long_options);
 
 		if (id == -1)
 			break;

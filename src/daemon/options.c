@@ -7,11 +7,11 @@
 
 #include "daemon/options.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/getopt_exact.h"
 #include "core/config.h"
 
 enum {
@@ -78,7 +78,7 @@ static int options_parse_one(int c, struct options *o)
 		(void)printf("portd %s\n", options_version());
 		return options_finish_output();
 	default:
-		/* getopt_long has said what is wrong, in one line. */
+		/* getopt_exact has said what is wrong, in one line. */
 		return EXIT_USAGE;
 	}
 }
@@ -100,8 +100,8 @@ int options_parse(int argc, char **argv, struct options *ret)
 		return EXIT_SYSTEM;
 	}
 	while (r == OPTIONS_RUN) {
-		/* No other thread runs yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
-		int c = getopt_long(argc, argv, "c:o:tT", longs, NULL);
+		/* No other thread runs yet. */
+		int c = getopt_exact(argc, argv, "c:o:tT", longs);
 		if (c == -1)
 			break;
 		r = options_parse_one(c, ret);

@@ -8,12 +8,12 @@
  */
 #include "load/options.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/getopt_exact.h"
 #include "base/near.h"
 #include "base/own.h"
 #include "base/parse.h"
@@ -373,8 +373,7 @@ int options_read(int argc, char **argv, struct options *ret)
 	*ret = (struct options){0};
 	while (code < 0) {
 		/* The '-': words come in their place, whatever POSIXLY_CORRECT says. */
-		/* NOLINTNEXTLINE(concurrency-mt-unsafe): a process has one thread. */
-		int id = getopt_long(argc, argv, "-", long_options, NULL);
+		int id = getopt_exact(argc, argv, "-", long_options);
 
 		if (id == -1)
 			break;
