@@ -32,6 +32,7 @@ struct listing {
 	uint64_t told;   /* connections */
 	bool waits;      /* for the worker, with nothing to send meanwhile */
 	bool failed;     /* it cannot go on */
+	bool privileged; /* it was asked for by one who is */
 	bool missing[];  /* by worker */
 };
 
@@ -114,7 +115,22 @@ static void listing_end(struct control_stream *stream)
 	free(l);
 }
 
-static int listing_create(struct daemon *d, struct prefix_set *only, struct listing **ret)
+/* The oldest listing of one who is not privileged ends for one who is. Returns 0, or 1 if there is
+ * none. */
+static int listing_make_room(struct daemon *d)
+{
+	for (struct list *at = d->listings.next; at != &d->listings; at = at->next) {
+		struct listing *l = container_of(at, struct listing, link);
+		if (l->privileged)
+			continue;
+		control_stream_cut(&l->stream);
+		return 0;
+	}
+	return 1;
+}
+
+static int listing_create(
+        struct daemon *d, struct prefix_set *only, bool privileged, struct listing **ret)
 {
 	unsigned n = walk_workers(d->port);
 	struct listing *l = calloc(1, sizeof(*l) + n * sizeof(l->missing[0]));
@@ -123,10 +139,13 @@ static int listing_create(struct daemon *d, struct prefix_set *only, struct list
 		return -ENOMEM;
 	uint64_t now = clock_now();
 	int r = walk_create(d->port, only, now, &l->walk);
+	if (r == -EBUSY && privileged && listing_make_room(d) == 0)
+		r = walk_create(d->port, only, now, &l->walk);
 	if (r < 0) {
 		free(l);
 		return r;
 	}
+	l->privileged = privileged;
 	l->stream = (struct control_stream){.next = listing_next, .end = listing_end};
 	l->d = d;
 	l->began = now;
@@ -161,15 +180,15 @@ static int conns_read_network(const char *network, FILE *out, struct prefix_set 
 	return 1;
 }
 
-void conns_answer(
-        struct daemon *d, const char *network, FILE *out, struct control_stream **ret)
+void conns_answer(struct daemon *d, const struct control_request *request,
+        const char *network, FILE *out)
 {
 	struct prefix_set *only;
 	struct listing *l = NULL;
 
 	if (conns_read_network(network, out, &only) != 0)
 		return;
-	int r = listing_create(d, only, &l);
+	int r = listing_create(d, only, request->privileged, &l);
 	only = prefix_set_free(only);
 	if (r == -EBUSY) {
 		(void)fprintf(out,
@@ -182,7 +201,7 @@ void conns_answer(
 		status_collect(d, &s);
 		(void)fprintf(out, "open %" PRIu64 "\n", s.connections);
 		listing_ask(l);
-		*ret = &l->stream;
+		*request->stream = &l->stream;
 	}
 }
 

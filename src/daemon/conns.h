@@ -20,9 +20,10 @@
 struct daemon;
 
 /* Begins the answer, for connections from one network or address ("": all). Puts a stream into
- * *ret, or writes an error to out. */
-void conns_answer(
-        struct daemon *d, const char *network, FILE *out, struct control_stream **ret);
+ * *request->stream, or writes an error to out: there are places for so many listings at once
+ * (core/walk.h), and where all are taken, who is privileged gets that of the oldest who is not. */
+void conns_answer(struct daemon *d, const struct control_request *request,
+        const char *network, FILE *out);
 
 /* Goes on with the listings that wait for a worker: it may have answered, or stalled. With every tick
  * and whenever workers have news. */

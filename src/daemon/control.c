@@ -1,22 +1,21 @@
 /*
  * control.c - the clients of the control socket, each a small struct with a deadline.
  *
- * A client reads (its request comes in), writes (its answer goes out), then lingers: the
- * answer is with the kernel, shutdown(SHUT_WR) has ended it, and what else the client
- * sends is thrown away, up to a bound. Closing with unread input would turn the client's
- * end of file into a reset.
+ * A client reads (its request comes in), writes (its answer goes out), then lingers: the answer is with
+ * the kernel, shutdown(SHUT_WR) has ended it, and what else the client sends is thrown away, up to a
+ * bound. Closing with unread input would turn the client's end of file into a reset.
  *
  * Invariants:
  * - clients are in the order of accept, so the first of a kind is the oldest;
- * - hundreds of silent clients must not lock an operator out. So when all places are
- * taken, one whose answer is out already, else the oldest that has not sent its whole
- * request, makes room for the newcomer. Clients with something to read are served before
- * anybody is accepted (priorities), and a newcomer's request is read at once: one that
- * has asked is not the one to go;
- * - no descriptor left: a kept one is lent, then somebody makes room, then the source
- * pauses. It is level-triggered, and must not spin.
+ * - hundreds of silent clients must not lock an operator out. So when all places are taken, one whose
+ *   answer is out already, else the oldest that has not sent its whole request, makes room for the
+ *   newcomer. Clients with something to read are served before anybody is accepted (priorities), and a
+ *   newcomer's request is read at once: one that has asked is not the one to go, but for root and
+ *   portd's own user: the oldest of the others who do not read their answers;
+ * - no descriptor left: a kept one is lent, then somebody makes room, then the source pauses. It is
+ *   level-triggered, and must not spin.
  *
- * Reads next: socket_file.c.
+ * Reads next: peer.c.
  */
 #include "daemon/control.h"
 
@@ -29,6 +28,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/own.h"
+#include "daemon/peer.h"
 #include "net/fdtable.h"
 
 #define CONTROL_PAUSE_USEC UINT64_C(100000)
@@ -73,6 +73,7 @@ struct control {
 	struct reserve *reserve;
 	void (*answer)(void *arg, const struct control_request *request, FILE *out);
 	void *arg;
+	uid_t nobody; /* of peer_find_nobody */
 	struct list clients;
 	unsigned n_clients;
 };
@@ -184,6 +185,11 @@ static int client_write(struct client *client)
 	return client_linger(client);
 }
 
+void control_stream_cut(struct control_stream *stream)
+{
+	client_free(stream->client);
+}
+
 static void client_begin_stream(struct client *client, struct control_stream *stream)
 {
 	client->stream = stream;
@@ -290,18 +296,8 @@ static int client_on_deadline(sd_event_source *source, uint64_t usec, void *arg)
 	return 0;
 }
 
-static bool client_is_privileged(int fd)
-{
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return false;
-	return peer.uid == 0 || peer.uid == geteuid();
-}
-
 /* Takes over fd, whatever comes of it. */
-static void control_add_client(struct control *c, int fd)
+static void control_add_client(struct control *c, int fd, bool privileged)
 {
 	struct client *client = calloc(1, sizeof(*client));
 
@@ -311,7 +307,7 @@ static void control_add_client(struct control *c, int fd)
 	}
 	client->control = c;
 	client->fd = fd;
-	client->privileged = client_is_privileged(fd);
+	client->privileged = privileged;
 	list_init(&client->link);
 	list_append(&c->clients, &client->link);
 	c->n_clients++;
@@ -326,11 +322,13 @@ static void control_add_client(struct control *c, int fd)
 		client_free(client);
 }
 
-static struct client *control_oldest(struct control *c, enum client_phase phase)
+/* privileged: those who are count, too. */
+static struct client *control_oldest(
+        struct control *c, enum client_phase phase, bool privileged)
 {
 	for (struct list *l = c->clients.next; l != &c->clients; l = l->next) {
 		struct client *client = container_of(l, struct client, link);
-		if (client->phase == phase)
+		if (client->phase == phase && (privileged || !client->privileged))
 			return client;
 	}
 	return NULL;
@@ -339,14 +337,32 @@ static struct client *control_oldest(struct control *c, enum client_phase phase)
 /* Somebody makes room for a newcomer. Returns 0, or 1 if everybody is owed an answer. */
 static int control_make_room(struct control *c)
 {
-	struct client *client = control_oldest(c, CLIENT_LINGERS);
+	struct client *client = control_oldest(c, CLIENT_LINGERS, true);
 
 	if (!client)
-		client = control_oldest(c, CLIENT_READS);
+		client = control_oldest(c, CLIENT_READS, true);
 	if (!client)
 		return 1;
 	client_free(client);
 	return 0;
+}
+
+/* All places are taken by clients who are owed an answer, and do not read it. A newcomer who is
+ * privileged gets that of the oldest who is not, anybody else an answer at once. Takes over fd. */
+static void control_add_to_crowd(struct control *c, int fd, bool privileged)
+{
+	static const char busy[] =
+	        "error: too many clients that do not read; try again\n";
+	struct client *oldest =
+	        privileged ? control_oldest(c, CLIENT_WRITES, false) : NULL;
+
+	if (oldest) {
+		client_free(oldest);
+		control_add_client(c, fd, privileged);
+		return;
+	}
+	(void)send(fd, busy, sizeof(busy) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)own_close(fd);
 }
 
 static void control_pause(struct control *c)
@@ -421,13 +437,12 @@ static int control_on_accept(
 	(void)source;
 	(void)listen_fd;
 	(void)events;
-	if (c->n_clients >= CONTROL_CLIENTS_MAX && control_make_room(c) != 0) {
-		control_pause(c);
-		return 0;
-	}
+	bool crowded = c->n_clients >= CONTROL_CLIENTS_MAX && control_make_room(c) != 0;
 	int fd = control_accept_anyhow(c);
-	if (fd >= 0)
-		control_add_client(c, fd);
+	if (fd >= 0 && crowded)
+		control_add_to_crowd(c, fd, peer_is_privileged(fd, c->nobody));
+	else if (fd >= 0)
+		control_add_client(c, fd, peer_is_privileged(fd, c->nobody));
 	else if (!err_is_again(errno) && !err_is_disconnect(errno))
 		control_pause(c);
 	return 0;
@@ -445,6 +460,7 @@ int control_open(struct control **ret, sd_event *event, int listen_fd,
 	c->event = sd_event_ref(event);
 	c->fd = -1;
 	c->reserve = reserve;
+	c->nobody = peer_find_nobody();
 	c->answer = answer;
 	c->arg = arg;
 	list_init(&c->clients);

@@ -4,11 +4,11 @@
  *
  * At most CONTROL_CLIENTS_MAX clients at once, each with CONTROL_DEADLINE_NS from accept
  * to the end and CONTROL_REQUEST_MAX bytes of request. Slow, silent or hostile clients
- * can neither block portd nor lock others out. An answer may also be a stream, which comes piece by
+ * can neither block portd nor lock others out, and nobody locks root or portd's own user out. An answer may also be a stream, which comes piece by
  * piece as the client takes it: then the deadline is one for each piece, and CONTROL_STREAM_NS for all
  * of it. Main thread only.
  *
- * Reads next: socket_file.h.
+ * Reads next: peer.h.
  */
 #ifndef DAEMON_CONTROL_H
 #define DAEMON_CONTROL_H
@@ -49,7 +49,7 @@ struct control_stream {
 struct control_request {
 	const char *line; /* without its end; any bytes; ends with a NUL of ours */
 	size_t len;
-	bool privileged; /* the peer is root or portd's own user, SO_PEERCRED */
+	bool privileged; /* the peer is root or portd's own user (peer.h) */
 	struct control_stream *
 	        *stream; /* where answer may put one: it follows what was written */
 };
@@ -64,6 +64,8 @@ int control_open(struct control **ret, sd_event *event, int listen_fd,
 
 /* A stream that had nothing yet is to be asked again. */
 void control_stream_ready(struct control_stream *stream);
+/* Ends a stream as it is, and its client: somebody else needs its place. Not the caller's own. */
+void control_stream_cut(struct control_stream *stream);
 
 /* Ends every client as it is and closes the socket. NULL is fine. Returns NULL. */
 struct control *control_close(struct control *c);

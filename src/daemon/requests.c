@@ -303,7 +303,7 @@ static void answer_explain_json(struct daemon *d, const struct control_request *
 static void answer_conns(struct daemon *d, const struct control_request *request,
         const char *operand, FILE *out)
 {
-	conns_answer(d, operand, out, request->stream);
+	conns_answer(d, request, operand, out);
 }
 
 static void answer_drain(struct daemon *d, const struct control_request *request,

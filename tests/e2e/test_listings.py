@@ -1,13 +1,16 @@
 """Listings of connections (`conns`) while portd stands still, and by clients that hang up or do not read:
-healthy workers are not named as missing, what threads share is safe."""
+healthy workers are not named as missing, what threads share is safe, root is not locked out."""
 
+import contextlib
+import os
 import time
 
 import tap
 from harness import Portd
-from process import Trace
+from once import NOBODY
+from process import Trace, need_root
 from tap import TABLES, Skip, check, equal, for_each, note, slow
-from test_conns import ports, read_all, stream
+from test_conns import PLACES, ports, read_all, stream
 
 
 @for_each(table=TABLES)
@@ -53,6 +56,42 @@ def test_hang_up(table):
             rounds += 1
         note(f"{rounds} rounds")
         equal(len(ports(portd.request("conns 127.0.0.0/8"))), 900, "rows afterwards")
+
+
+@contextlib.contextmanager
+def user(uid):
+    """What this process connects to sees it as this user."""
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_root_is_not_locked_out():
+    """Somebody who may ask reads slowly at all places: the oldest ends for root's listing, no other."""
+    need_root()
+    with Portd({"control.mode": "0666"}) as portd:
+        os.chmod(portd.dir, 0o755)
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(6000, send=b"x", source=("127.0.5.1", 0)), 20)
+        with user(NOBODY):
+            slow_ones = [stream(portd, buffer=4096) for _ in range(PLACES)]
+            for sock in slow_ones:
+                check(sock.recv(10).startswith(b"open "), "it has begun")
+            busy = portd.request("conns")
+        equal(busy, "error: 4 listings of connections are under way; try again\n", "their fifth")
+        for _ in range(3):
+            equal(portd.request("conns 10.0.0.0/8"), "open 6000\nend 0\n", "a listing for root")
+        texts = [read_all(sock) for sock in slow_ones]
+        for sock in slow_ones:
+            sock.close()
+        equal(["\nend 6000\n" in text for text in texts], [False, True, True, True], "whole listings")
+        # Root's own are no different: a fifth has to wait.
+        socks = [stream(portd, buffer=4096) for _ in range(PLACES)]
+        check(portd.request("conns").startswith("error: 4 listings"), "root's fifth")
+        for sock in socks:
+            sock.close()
 
 
 if __name__ == "__main__":

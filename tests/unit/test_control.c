@@ -1,0 +1,104 @@
+/*
+ * test_control.c - the control socket's places: whoever takes all of them without reading what he has
+ * asked for, root is answered.
+ */
+#include <criterion/criterion.h>
+
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/own.h"
+#include "daemon/control.h"
+
+#define SOMEBODY 65533U
+/* More than the kernel takes for one who does not read. */
+static const char much[1U << 20] = "x";
+
+static struct {
+	sd_event *event;
+	struct control *control;
+	struct reserve reserve;
+	struct sockaddr_un at;
+	socklen_t at_len;
+	unsigned answered;
+} rig;
+
+static void answer(void *arg, const struct control_request *request, FILE *out)
+{
+	(void)arg;
+	rig.answered++;
+	if (strcmp(request->line, "long") == 0)
+		(void)fwrite(much, 1, sizeof(much), out);
+	(void)fprintf(out, "%s\n", request->privileged ? "privileged" : "not");
+}
+
+static void rig_open(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	reserve_init(&rig.reserve);
+	rig.at.sun_family = AF_UNIX;
+	/* The kernel chooses a name. */
+	cr_assert_eq(bind(fd, (struct sockaddr *)&rig.at, sizeof(sa_family_t)), 0);
+	rig.at_len = sizeof(rig.at);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&rig.at, &rig.at_len), 0);
+	cr_assert_eq(listen(fd, 128), 0);
+	cr_assert_geq(sd_event_new(&rig.event), 0);
+	cr_assert_eq(
+	        control_open(&rig.control, rig.event, fd, &rig.reserve, answer, NULL), 0);
+}
+
+static void turn(unsigned times)
+{
+	for (unsigned i = 0; i < times; i++)
+		(void)sd_event_run(rig.event, 0);
+}
+
+/* A client of this user that has asked, and as much of its answer as is there. */
+static int ask(uid_t uid, const char *request)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	cr_assert_eq(seteuid(uid), 0);
+	int r = connect(fd, (struct sockaddr *)&rig.at, rig.at_len);
+	cr_assert_eq(seteuid(0), 0);
+	cr_assert_eq(r, 0);
+	cr_assert_gt(send(fd, request, strlen(request), 0), 0);
+	turn(20);
+	return fd;
+}
+
+static const char *said(int fd)
+{
+	static char text[256];
+	ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+
+	text[n > 0 ? n : 0] = '\0';
+	(void)own_close(fd);
+	return text;
+}
+
+Test(control, root_is_answered_beside_a_crowd_that_does_not_read)
+{
+	rig_open();
+	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++)
+		(void)ask(SOMEBODY, "long\n");
+	cr_assert_eq(rig.answered, CONTROL_CLIENTS_MAX);
+	cr_assert_eq(control_fds(rig.control), 1 + CONTROL_CLIENTS_MAX);
+	for (unsigned i = 0; i < 3; i++)
+		cr_assert_str_eq(said(ask(0, "short\n")), "privileged\n");
+	/* Anybody else is told at once, and nobody has to go for it. */
+	(void)ask(0, "long\n");
+	cr_assert_eq(control_fds(rig.control), 1 + CONTROL_CLIENTS_MAX);
+	cr_assert_str_eq(said(ask(SOMEBODY, "short\n")),
+	        "error: too many clients that do not read; try again\n");
+	cr_assert_eq(control_fds(rig.control), 1 + CONTROL_CLIENTS_MAX);
+	cr_assert_str_eq(said(ask(0, "short\n")), "privileged\n");
+	rig.control = control_close(rig.control);
+	rig.event = sd_event_unref(rig.event);
+}
