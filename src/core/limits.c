@@ -61,6 +61,11 @@ static const char *place_of(const struct config *config, enum config_key_index k
 	return strcat(buf, ")");
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /* Also the step in which slots come: one, or with private tables one in each. */
 static uint64_t shape_tables(const struct shape *s)
 {
@@ -332,21 +337,47 @@ static int slots_check_fds(const struct shape *s, uint64_t fds, FILE *errors)
 	return 1;
 }
 
-static int slots_check_memory(
-        const struct config *config, uint64_t memory, FILE *errors, FILE *warnings)
+/* Connections that all of the memory has room for. */
+static uint64_t slots_for_memory(uint64_t memory)
 {
-	uint64_t asked = config->max_connections;
-	uint64_t all = memory / LIMITS_MEMORY_CONNECTION;
+	return least(memory / LIMITS_MEMORY_CONNECTION, LIMITS_SLOTS_MAX);
+}
 
-	if (asked > all) {
+/* Priority slots are never more than half of the memory has room for: the other half is
+ * that of max_connections = auto. Returns 0, or 1 after a mistake. */
+static int priority_check_memory(const struct shape *s, uint64_t memory, FILE *errors)
+{
+	uint64_t half = slots_for_memory(memory) / 2;
+
+	if (s->priority == 0 || s->priority <= half)
+		return 0;
+	say_key(s->config, CONFIG_KEY_priority, errors);
+	(void)fprintf(errors,
+	        "%" PRIu64 " asked, but at 8 KiB each they need %" PRIu64
+	        " KiB of memory and half of it is %" PRIu64 "; use priority <= %" PRIu64
+	        "\n",
+	        s->priority, s->priority * LIMITS_MEMORY_CONNECTION >> 10, memory >> 11,
+	        half);
+	return 1;
+}
+
+static int slots_check_memory(
+        const struct shape *s, uint64_t memory, FILE *errors, FILE *warnings)
+{
+	const struct config *config = s->config;
+	uint64_t asked = config->max_connections;
+	uint64_t all = slots_for_memory(memory);
+	uint64_t left = all > s->priority ? all - s->priority : 0;
+
+	if (asked > left) {
 		say_key(config, CONFIG_KEY_max_connections, errors);
 		(void)fprintf(errors,
 		        "%" PRIu64 " asked, but at 8 KiB each they "
 		        "need %" PRIu64 " MiB "
 		        "of memory and there are %" PRIu64
 		        "; use max_connections <= %" PRIu64 "\n",
-		        asked, (asked * LIMITS_MEMORY_CONNECTION >> 20), (memory >> 20),
-		        all);
+		        asked, (asked * LIMITS_MEMORY_CONNECTION >> 20),
+		        (left * LIMITS_MEMORY_CONNECTION >> 20), left);
 		return 1;
 	}
 	if (asked > all / 2) {
@@ -365,7 +396,7 @@ static int slots_check_memory(
 static void slots_choose(
         struct budget *b, uint64_t asked, uint64_t by_fds, uint64_t memory)
 {
-	uint64_t by_memory = memory / 2 / LIMITS_MEMORY_CONNECTION;
+	uint64_t by_memory = slots_for_memory(memory) / 2;
 
 	if (by_memory < 1)
 		by_memory = 1;
@@ -379,6 +410,21 @@ static void slots_choose(
 		b->bound_by = LIMITS_BOUND_FDS;
 		b->max_connections = by_fds;
 	}
+}
+
+/* What may ever be open, whatever is asked for: of a dry run, or after a reload. */
+static void slots_bound(
+        struct budget *b, const struct shape *s, uint64_t by_fds, uint64_t memory)
+{
+	uint64_t all = slots_for_memory(memory);
+	/* Never less than what was granted, on however small a machine. */
+	uint64_t granted = b->max_connections + s->priority;
+	uint64_t by_memory = all > granted ? all : granted;
+
+	b->fds_slots = least(by_fds, by_memory - s->priority);
+	b->fds_slots_bound =
+	        b->fds_slots < by_fds ? LIMITS_BOUND_MEMORY : LIMITS_BOUND_FDS;
+	b->most = least(b->fds / s->cost, by_memory);
 }
 
 int limits_compute(const struct machine *machine, const struct config *config,
@@ -404,7 +450,8 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	if (asked != CONFIG_AUTO && wrong == 0)
 		wrong |= slots_check_fds(&s, fds, errors);
 	if (asked != CONFIG_AUTO)
-		wrong |= slots_check_memory(config, machine->memory, errors, warnings);
+		wrong |= slots_check_memory(&s, machine->memory, errors, warnings);
+	wrong |= priority_check_memory(&s, machine->memory, errors);
 	if (wrong)
 		return 1;
 
@@ -415,8 +462,8 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	uint64_t by_fds = slots_for_fds(&s, fds);
 
 	b.priority_slots = s.priority;
-	b.fds_slots = by_fds;
 	slots_choose(&b, asked, by_fds, machine->memory);
+	slots_bound(&b, &s, by_fds, machine->memory);
 	b.table_limit = table_for_fds(&s, fds);
 	/* RLIMIT_NOFILE is the process's: a small table must not make main's too small.
 	 */

@@ -15,6 +15,10 @@
  *   linger              = min(32, slots / 16), at least 1: answered connections that are
  *                         still being closed, a worker
  *
+ * Descriptors alone never size anything: the hard RLIMIT_NOFILE is 1,073,741,816 in many
+ * containers. Whatever is sized by them is also bound by the memory, at
+ * LIMITS_MEMORY_CONNECTION for each connection.
+ *
  * With private tables each of them, the main thread's too, has the wake-up descriptors of
  * all workers, each under the same number everywhere: that is the «+ workers» in both. So
  * the hard RLIMIT_NOFILE has to be LIMITS_KEPT_MAIN + workers at least.
@@ -33,6 +37,8 @@
 #define LIMITS_KEPT_WORKER       8U
 #define LIMITS_LINGER_MAX        32U
 #define LIMITS_MEMORY_CONNECTION UINT64_C(8192)
+/* Connections are counted in 32 bits. */
+#define LIMITS_SLOTS_MAX (UINT64_C(1) << 30)
 
 enum limits_bound {
 	LIMITS_BOUND_FDS,
@@ -59,7 +65,10 @@ struct budget {
 	        table_limit; /* descriptors of one table: the soft limit that is needed */
 	uint64_t max_connections; /* slots */
 	uint64_t priority_slots;  /* further ones, for priority sources */
-	uint64_t fds_slots;       /* slots that the descriptors would allow */
+	uint64_t fds_slots; /* slots that the descriptors and all of the memory would
+	                       allow: those of a dry run */
+	enum limits_bound fds_slots_bound; /* which of the two: fds or memory */
+	uint64_t most; /* connections that can ever be open, also after any reload */
 	uint64_t table_slots; /* slots of one worker's table; shared: max_connections */
 	unsigned linger;      /* a worker */
 	enum limits_bound bound_by;

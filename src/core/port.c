@@ -97,13 +97,14 @@ static int create_workers(struct port *port)
 	return 0;
 }
 
-/* A dry run is held up by descriptors only. */
+/* A dry run is held up by descriptors and memory only. */
 static uint32_t table_slots_of(const struct port *port, const struct config *config)
 {
 	const struct budget *b = &port->budget;
 	if (!port->private_tables)
 		return 0;
-	return (uint32_t)(config->dry_run ? b->fds_slots / b->tables : b->table_slots);
+	uint64_t all = (b->fds_slots + b->tables - 1) / b->tables;
+	return (uint32_t)(config->dry_run ? all : b->table_slots);
 }
 
 /* What a configuration says to those parts that keep it for themselves. */
@@ -134,10 +135,8 @@ static int init(struct port *port, const struct config *config)
 	        (unsigned)config->low_watermark, table_slots_of(port, config),
 	        budget->workers);
 	bucket_shared_init(&port->rate);
-	/* No reload can make room for more connections than there are descriptors. */
 	if (r == 0)
-		r = source_books_create(
-		        (uint32_t)budget->fds, SOURCE_SPARE, &port->sources);
+		r = port_create_books(budget, &port->sources);
 	if (r == 0)
 		configure(port, config);
 	if (r == 0)
@@ -218,7 +217,7 @@ int port_start(struct port *port)
 	int r = 0;
 	for (unsigned i = 0; i < port->n_workers && r == 0; i++) {
 		struct worker *w = &port->workers[i];
-		r = -pthread_create(&w->thread, NULL, worker_main, w);
+		r = worker_start(w);
 		if (r == 0)
 			port->n_started++;
 	}

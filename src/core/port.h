@@ -22,6 +22,10 @@
 
 struct port;
 
+/* Asks the system for what port_create will take by the budget, and gives it back. Returns
+ * 0 or -errno. */
+int port_try(const struct budget *budget);
+
 /* Takes over listen_fd (bound, not yet listening) on success, and a configuration, which
  * it copies. Call it early, while few descriptors are open: what it opens must have low
  * numbers. main_fd is an eventfd of the caller's that workers write to when main should

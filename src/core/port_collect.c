@@ -10,6 +10,19 @@
 #include "base/clock.h"
 #include "core/worker.h"
 
+int port_create_books(const struct budget *budget, struct source_books **ret)
+{
+	return source_books_create((uint32_t)budget->most, SOURCE_SPARE, ret);
+}
+
+int port_try(const struct budget *budget)
+{
+	struct source_books *books = NULL;
+	int r = port_create_books(budget, &books);
+	(void)source_books_destroy(books);
+	return r;
+}
+
 uint32_t port_connections(const struct port *port)
 {
 	uint32_t n = 0;

@@ -20,6 +20,9 @@
 #include "core/hold_room.h"
 #include "core/judge.h"
 
+/* By default a stack is as large as RLIMIT_STACK, which may be anything. */
+#define WORKER_STACK (2U * 1024U * 1024U)
+
 static void listener_ready(struct watch *watch, uint32_t events)
 {
 	struct worker *w = container_of(watch, struct worker, listener);
@@ -250,7 +253,7 @@ static void report_ended(struct worker *w)
 	(void)pthread_mutex_unlock(&port->start_lock);
 }
 
-void *worker_main(void *arg)
+static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 	int r = prepare(w);
@@ -261,6 +264,19 @@ void *worker_main(void *arg)
 	kept_close(&w->kept);
 	report_ended(w);
 	return NULL;
+}
+
+int worker_start(struct worker *w)
+{
+	pthread_attr_t attr;
+	int err = pthread_attr_init(&attr);
+	if (err)
+		return -err;
+	err = pthread_attr_setstacksize(&attr, WORKER_STACK);
+	if (err == 0)
+		err = pthread_create(&w->thread, &attr, worker_main, w);
+	(void)pthread_attr_destroy(&attr);
+	return -err;
 }
 
 int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd)

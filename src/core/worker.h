@@ -196,8 +196,8 @@ static inline enum port_phase port_phase(const struct port *port)
  */
 int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd);
 void worker_destroy(struct worker *w);
-/* The thread. */
-void *worker_main(void *worker);
+/* Starts its thread. Returns 0 or -errno. */
+int worker_start(struct worker *worker);
 /* One turn, at w->now, with the n events that its loop has waited for. */
 void worker_turn(struct worker *w, int n);
 
@@ -247,7 +247,9 @@ void worker_set_short(struct worker *w);
  * are there. */
 bool worker_check_short(struct worker *w, bool now);
 
-/* In port_collect.c: open connections of all workers. */
+/* In port_collect.c: the books of a port with this budget. Returns 0 or -errno. */
+int port_create_books(const struct budget *budget, struct source_books **ret);
+/* Open connections of all workers. */
 uint32_t port_connections(const struct port *port);
 /* The same without those in priority slots. */
 uint32_t port_ordinary(const struct port *port);

@@ -104,6 +104,8 @@ struct limits_shape {
 
 /* The most connections with so many descriptors in one table; 0 if not even one fits. */
 uint64_t limits_slots_of_table(const struct limits_shape *s, uint64_t table);
+/* The same for half of so many bytes of memory, at `each` a connection: at least one. */
+uint64_t limits_slots_of_memory(uint64_t memory, uint64_t each);
 /* The same for so many in all tables, of which none may have more than RLIMIT_NOFILE. */
 uint64_t limits_slots_of_fds(const struct limits_shape *s, uint64_t fds, uint64_t nofile);
 

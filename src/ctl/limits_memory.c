@@ -25,9 +25,7 @@ static void memory_rule(const struct limits_chain *c, struct limits_row *row)
 	row->unit = LIMITS_BYTES;
 	if (row->number == LIMITS_NONE || each == LIMITS_NONE || each < 1)
 		return;
-	row->allows = row->number / 2 / each;
-	if (row->allows < 1)
-		row->allows = 1;
+	row->allows = limits_slots_of_memory(row->number, each);
 	/* With a number of the user's own it is no more than a rule of thumb. */
 	row->estimate = strcmp(p->bound_by, "max_connections") == 0;
 	limits_row_note(row,

@@ -146,11 +146,11 @@ void limits_portd_assume(const struct limits_machine *m, struct limits_portd *re
 
 	struct limits_shape shape = {.workers = p.workers, .cost = 1};
 	uint64_t by_fds = limits_slots_of_fds(&shape, p.fds, p.fds);
-	uint64_t by_memory = p.memory == LIMITS_NONE
-	                             ? LIMITS_NONE
-	                             : p.memory / 2 / DEFAULT_MEMORY_CONNECTION;
+	uint64_t by_memory = p.memory == LIMITS_NONE ? LIMITS_NONE
+	                                             : limits_slots_of_memory(p.memory,
+	                                                       DEFAULT_MEMORY_CONNECTION);
 
-	p.max_connections = least(by_fds, by_memory < 1 ? 1 : by_memory);
+	p.max_connections = least(by_fds, by_memory);
 	(void)snprintf(p.bound_by, sizeof(p.bound_by), "%s",
 	        by_memory < by_fds ? "memory" : "fds");
 	*ret = p;

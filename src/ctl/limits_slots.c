@@ -14,6 +14,8 @@
 #define LINGER_MAX  UINT64_C(32)
 /* fs.nr_open cannot be more. */
 #define NOFILE_MAX UINT64_C(1073741816)
+/* Connections are counted in 32 bits. */
+#define SLOTS_MAX (UINT64_C(1) << 30)
 
 /* What the main thread keeps; its own table, where it has one, knows every worker. */
 static uint64_t kept_for_main(const struct limits_shape *s)
@@ -64,4 +66,12 @@ uint64_t limits_slots_of_fds(const struct limits_shape *s, uint64_t fds, uint64_
 	if (nofile < kept_for_main(s))
 		return 0;
 	return limits_slots_of_table(s, table < nofile ? table : nofile);
+}
+
+uint64_t limits_slots_of_memory(uint64_t memory, uint64_t each)
+{
+	uint64_t slots = memory / each;
+
+	slots = (slots < SLOTS_MAX ? slots : SLOTS_MAX) / 2;
+	return slots < 1 ? 1 : slots;
 }

@@ -109,7 +109,7 @@ void status_in_force(const struct daemon *d, struct budget *budget)
 {
 	if (!d->config.dry_run)
 		return;
-	budget->bound_by = LIMITS_BOUND_FDS;
+	budget->bound_by = budget->fds_slots_bound;
 	budget->max_connections = budget->fds_slots;
 }
 

@@ -20,7 +20,8 @@ void status_collect(struct daemon *d, struct stats *ret);
 /* The state that holds now. */
 enum state status_state(struct daemon *d);
 
-/* What bounds the slots that are in force: in a dry run descriptors alone do. */
+/* What bounds the slots that are in force: in a dry run descriptors or
+ * memory do. */
 void status_in_force(const struct daemon *d, struct budget *budget);
 
 /* Why no newcomer gets in, if `cause` is why, and what becomes of those who wait: for the end

@@ -64,6 +64,7 @@ RIG_FN void rig_init(struct rig *rig, unsigned workers, uint64_t slots)
 	                .table_limit = 1000,
 	                .max_connections = slots,
 	                .fds_slots = slots,
+	                .most = 1000,
 	                .table_slots = slots,
 	                .linger = 2},
 	        .main_fd = -1,

@@ -317,18 +317,6 @@ Test(limits, both_keys_can_be_wrong_at_once)
 	cr_assert(strstr(o.errors, "[budget] max_connections: 200000 "), "%s", o.errors);
 }
 
-Test(limits, an_unbounded_machine_does_not_overflow)
-{
-	struct machine m = {UINT64_MAX, 1024, UINT64_MAX, 100000};
-	struct config c = {.fd_table = CONFIG_FD_TABLE_PRIVATE};
-	struct outcome o = compute(&m, &c, 1);
-
-	cr_assert_eq(o.r, 0);
-	cr_assert_eq(o.b.workers, 1024);
-	cr_assert_leq(o.b.table_limit, 1073741816);
-	cr_assert_eq(o.b.max_connections, o.b.table_slots * 1024);
-}
-
 /* More workers than connections: what main keeps is what matters. */
 Test(limits, many_workers_are_refused_and_granted_with_values_that_work)
 {
