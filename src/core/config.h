@@ -58,7 +58,7 @@ struct config_place {
 
 struct config {
 	/* [listener] */
-	struct addr address;
+	struct addr_named address;
 	uint64_t backlog; /* 1 to INT_MAX */
 	/* [workers] */
 	uint64_t workers; /* CONFIG_AUTO or 1 to 1024 */

@@ -52,14 +52,23 @@ struct kind {
 
 static int address_set(const struct config_key *key, const char *text, void *field)
 {
+	struct addr_named named;
+	int r = addr_parse_named(text, &named);
+
 	(void)key;
-	return addr_parse(text, field);
+	/* Each interface has its own fe80::1: nobody could say which is meant. */
+	if (r == 0 && addr_is_link_local(&named.addr) && named.addr.scope == 0 &&
+	        !*named.interface)
+		r = -EINVAL;
+	if (r == 0)
+		*(struct addr_named *)field = named;
+	return r;
 }
 
 static void address_format(const struct config_key *key, const void *field, char *buf)
 {
 	(void)key;
-	(void)addr_format(field, buf);
+	(void)addr_format_named(field, buf);
 }
 
 static bool key_is_time(const struct config_key *key)
@@ -228,7 +237,8 @@ static void mode_format(const struct config_key *key, const void *field, char *b
 static const struct kind kinds[] = {
         [CONFIG_TYPE_ADDRESS] = {.set = address_set,
                 .format = address_format,
-                .allowed = "IP:port, such as [::]:7777 or 192.0.2.1:80"},
+                .allowed = "IP:port, such as [::]:7777, 192.0.2.1:80 or "
+                           "[fe80::1%eth0]:7777"},
         [CONFIG_TYPE_COUNT] = {.set = number_set, .format = number_format},
         [CONFIG_TYPE_AUTO_COUNT] = {.set = number_set, .format = number_format},
         [CONFIG_TYPE_PERCENT] = {.set = number_set, .format = number_format},

@@ -148,6 +148,9 @@ bool listener_fits(const struct addr *asked, const struct addr *bound)
 	struct addr like = *asked;
 	if (like.port == 0)
 		like.port = bound->port;
+	/* The kernel keeps a scope only where it means something. */
+	if (!addr_is_link_local(&like))
+		like.scope = bound->scope;
 	if (addr_equal(&like, bound))
 		return true;
 	struct addr any4 = {.family = AF_INET, .port = like.port};

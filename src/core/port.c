@@ -175,8 +175,11 @@ int port_create(struct port **ret, const struct config *config,
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
 	int r = getsockname(listen_fd, (struct sockaddr *)&sa, &len) < 0 ? -errno : 0;
+	struct addr bound;
 	if (r == 0)
-		r = addr_from_sockaddr((struct sockaddr *)&sa, len, &port->address);
+		r = addr_from_sockaddr((struct sockaddr *)&sa, len, &bound);
+	if (r == 0)
+		addr_name_as(&bound, &config->address, &port->address);
 	if (r == 0)
 		r = init(port, config);
 	if (r < 0) {

@@ -26,11 +26,11 @@ static enum port_rule rule_of(bool holds)
 static void explain_lists(
         const struct config *c, const struct addr *peer, struct port_verdict *v)
 {
-	v->denied = prefix_set_find(c->source_deny, peer, &v->denied_by) == 0;
+	v->denied = prefix_set_find(c->source_deny, peer, v->denied_by) == 0;
 	v->allow_all = prefix_set_count(c->source_allow) == 0;
 	v->allowed = v->allow_all ||
-	             prefix_set_find(c->source_allow, peer, &v->allowed_by) == 0;
-	v->priority = prefix_set_find(c->source_priority, peer, &v->priority_by) == 0;
+	             prefix_set_find(c->source_allow, peer, v->allowed_by) == 0;
+	v->priority = prefix_set_find(c->source_priority, peer, v->priority_by) == 0;
 	v->rule[SHED_DENIED] = v->allow_all && prefix_set_count(c->source_deny) == 0
 	                               ? PORT_RULE_OFF
 	                               : rule_of(v->denied || !v->allowed);

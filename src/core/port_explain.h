@@ -59,7 +59,8 @@ struct port_verdict {
 	struct source_view source;
 	bool denied, allowed, priority; /* by the lists; allow: also if that is empty … */
 	bool allow_all;                 /* … as it is */
-	struct prefix denied_by, allowed_by, priority_by;
+	char denied_by[PREFIX_TEXT_MAX], allowed_by[PREFIX_TEXT_MAX],
+	        priority_by[PREFIX_TEXT_MAX];
 
 	uint32_t tokens;      /* of [budget] rate; UINT32_MAX: no limit */
 	uint64_t wait_ns;     /* until there is one */

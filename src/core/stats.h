@@ -36,7 +36,7 @@ struct stats {
 	uint64_t time_in_state_ns[STATE_COUNT];
 
 	/* the listener; the last four from the kernel, for this listener */
-	struct addr address;
+	struct addr_named address;
 	uint64_t backlog_configured;
 	uint64_t backlog_effective;
 	uint64_t queue_depth;

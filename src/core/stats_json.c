@@ -113,7 +113,7 @@ static void json_listener(struct json *j, const struct stats *s)
 	char address[ADDR_TEXT_MAX];
 
 	json_open(j, "listener");
-	json_text(j, "address", addr_format(&s->address, address));
+	json_text(j, "address", addr_format_named(&s->address, address));
 	json_number(j, "backlog_configured", s->backlog_configured);
 	json_number(j, "backlog_effective", s->backlog_effective);
 	json_number(j, "queue_depth", s->queue_depth);

@@ -119,7 +119,7 @@ static void metrics_listener(struct metrics *m, const struct stats *s)
 	char address[ADDR_TEXT_MAX];
 
 	family(m, KIND_INFO, "portd_listener_info", "The address that is listened on.");
-	sample(m, "address", addr_format(&s->address, address), 1);
+	sample(m, "address", addr_format_named(&s->address, address), 1);
 	gauge(m, "portd_listener_backlog_configured",
 	        "The backlog that was asked of listen(2).", s->backlog_configured);
 	gauge(m, "portd_listener_backlog_effective",

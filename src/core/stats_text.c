@@ -110,8 +110,8 @@ static void text_listener(const struct stats *s, FILE *out)
 {
 	char address[ADDR_TEXT_MAX];
 
-	(void)fprintf(
-	        out, "\n" LABEL "%s\n", "listener", addr_format(&s->address, address));
+	(void)fprintf(out, "\n" LABEL "%s\n", "listener",
+	        addr_format_named(&s->address, address));
 	(void)fprintf(out,
 	        "  %-16s%s of %s waiting, peak %s (ss: Recv-Q %" PRIu64
 	        ", Send-Q %" PRIu64 ")\n",

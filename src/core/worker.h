@@ -128,7 +128,7 @@ struct port {
 	int main_fd;
 	const struct service *service;
 	struct budget budget;
-	struct addr address;
+	struct addr_named address;
 	bool private_tables;
 	unsigned n_workers;
 	struct worker *workers;

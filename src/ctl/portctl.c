@@ -244,10 +244,10 @@ static int unknown_command(const char *command)
 /* An address goes to portd as it was understood. Returns -1 and writes it, else the exit code. */
 static int read_operand(const char *operand, char ret[static ADDR_HOST_MAX])
 {
-	struct addr address;
+	struct addr_named address;
 
-	if (operand && addr_parse_host(operand, &address) == 0) {
-		(void)addr_format_host(&address, ret);
+	if (operand && addr_parse_host_named(operand, &address) == 0) {
+		(void)addr_format_host_named(&address, ret);
 		return -1;
 	}
 	if (!operand) {

@@ -58,8 +58,8 @@ struct daemon {
 	gid_t control_gid;
 
 	/* The port. */
-	struct addr address; /* bound */
-	int listen_fd;       /* until port_create has taken it */
+	struct addr_named address; /* bound */
+	int listen_fd;             /* until port_create has taken it */
 	enum listener_origin origin;
 	bool kept_elsewhere; /* the service manager holds the listener too */
 	int stale_fd; /* a listener that was kept for an address that is no longer asked for */

@@ -37,7 +37,7 @@ static struct history_entry port_entry(struct daemon *d, enum history_kind kind)
 
 	e.port = (struct history_port){
 	        .bound = d->budget.bound_by, .max = d->budget.max_connections};
-	(void)addr_format(&d->address, e.port.address);
+	(void)addr_format_named(&d->address, e.port.address);
 	return e;
 }
 

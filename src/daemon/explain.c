@@ -7,6 +7,7 @@
  */
 #include "daemon/explain.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -69,8 +70,8 @@ static void text_earlier(const struct explain *x, const struct port_records *r)
 	char net[PREFIX_TEXT_MAX], host[ADDR_HOST_MAX], at[WALL_TEXT_MAX];
 	bool any = false;
 
-	(void)fprintf(
-	        x->out, "shed before, from %s:\n", addr_format_host(&x->peer, host));
+	(void)fprintf(x->out, "shed before, from %s:\n",
+	        addr_format_host_named(&x->peer, host));
 	text_rows(x, r->peer, r->n_peer);
 	if (v->net.bits < (v->net.family == AF_INET ? 32 : 128)) {
 		(void)fprintf(x->out, "shed before, from elsewhere in %s:\n",
@@ -98,7 +99,7 @@ static void explain_text(const struct explain *x, const struct port_records *rec
 	char words[EXPLAIN_WORDS_MAX], net[PREFIX_TEXT_MAX], host[ADDR_HOST_MAX];
 
 	(void)fprintf(x->out, "a client from %s, of the source network %s, right now:\n",
-	        addr_format_host(&x->peer, host), prefix_format(&v->net, net));
+	        addr_format_host_named(&x->peer, host), prefix_format(&v->net, net));
 	for (enum shed_reason i = 0; i < SHED_COUNT; i++)
 		(void)fprintf(x->out, "  %-13s %-8s %s\n", counters_shed_name(i),
 		        rule_name(v->rule[i]), explain_rule(x, i, words));
@@ -200,7 +201,7 @@ static void explain_json(const struct explain *x, const struct port_records *r)
 	        at[WALL_TEXT_MAX];
 
 	(void)fprintf(x->out, "{\"address\":\"%s\",\"network\":\"%s\"",
-	        addr_format_host(&x->peer, host), prefix_format(&v->net, net));
+	        addr_format_host_named(&x->peer, host), prefix_format(&v->net, net));
 	json_rules(x);
 	(void)fprintf(
 	        x->out, ",\"verdict\":{\"outcome\":\"%s\"", outcome_name(v->outcome));
@@ -239,12 +240,19 @@ void explain_answer(struct daemon *d, bool json, const char *address, FILE *out)
 	struct explain x = {.d = d, .wall = wall_read(), .out = out};
 	struct port_records records;
 
-	if (addr_parse_host(address, &x.peer) < 0) {
+	if (addr_parse_host_named(address, &x.peer) < 0) {
 		refuse(address, out);
 		return;
 	}
-	port_explain(d->port, &x.peer, &x.verdict);
-	if (port_records(d->port, &x.peer, &x.verdict.net, &records) < 0) {
+	int r = addr_resolve(&x.peer);
+	if (r < 0) {
+		(void)fprintf(out, "error: %s: %s\n", x.peer.interface,
+		        r == -ENODEV ? "portd's machine has no such interface"
+		                     : strerrordesc_np(-r));
+		return;
+	}
+	port_explain(d->port, &x.peer.addr, &x.verdict);
+	if (port_records(d->port, &x.peer.addr, &x.verdict.net, &records) < 0) {
 		(void)fprintf(out, "error: not enough memory\n");
 		return;
 	}

@@ -26,11 +26,10 @@ static const char *format_ns(uint64_t ns, char buf[static PARSE_DURATION_TEXT_MA
 static void words_denied(const struct explain *x, char *buf)
 {
 	const struct port_verdict *v = &x->verdict;
-	char net[PREFIX_TEXT_MAX];
 
 	if (v->denied)
-		(void)snprintf(buf, EXPLAIN_WORDS_MAX, "%s is in [source] deny",
-		        prefix_format(&v->denied_by, net));
+		(void)snprintf(
+		        buf, EXPLAIN_WORDS_MAX, "%s is in [source] deny", v->denied_by);
 	else if (v->rule[SHED_DENIED] == PORT_RULE_OFF)
 		(void)snprintf(
 		        buf, EXPLAIN_WORDS_MAX, "[source] allow and deny are empty");
@@ -39,8 +38,7 @@ static void words_denied(const struct explain *x, char *buf)
 		        buf, EXPLAIN_WORDS_MAX, "not in [source] deny; allow is empty");
 	else if (v->allowed)
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
-		        "not in [source] deny; %s is in allow",
-		        prefix_format(&v->allowed_by, net));
+		        "not in [source] deny; %s is in allow", v->allowed_by);
 	else
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX, "not in [source] allow");
 }
@@ -174,13 +172,11 @@ const char *explain_rule(const struct explain *x, enum shed_reason reason,
 const char *explain_priority(const struct explain *x, char buf[static EXPLAIN_WORDS_MAX])
 {
 	const struct port_verdict *v = &x->verdict;
-	char net[PREFIX_TEXT_MAX];
 
 	if (v->priority)
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX,
 		        "%s is in [source] priority; %u of %u priority slots taken",
-		        prefix_format(&v->priority_by, net), v->priority_used,
-		        v->priority_max);
+		        v->priority_by, v->priority_used, v->priority_max);
 	else
 		(void)snprintf(buf, EXPLAIN_WORDS_MAX, "not in [source] priority");
 	return buf;

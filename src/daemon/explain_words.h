@@ -17,7 +17,7 @@
 
 struct explain {
 	struct daemon *d;
-	struct addr peer;
+	struct addr_named peer;
 	struct port_verdict verdict;
 	struct wall wall;
 	FILE *out;

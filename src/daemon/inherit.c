@@ -41,6 +41,14 @@ static int inherit_refuse(const char *name, const char *what)
 	return EXIT_MISCONFIG;
 }
 
+/* Is it what [listener] address would be bound to? */
+static bool inherit_fits(const struct daemon *d, const struct addr *bound)
+{
+	struct addr_named asked = d->config.address;
+
+	return addr_resolve(&asked) == 0 && listener_fits(&asked.addr, bound);
+}
+
 /* One that came from a socket unit, or is said to. */
 static int inherit_socket(struct daemon *d, int fd, const char *name)
 {
@@ -65,14 +73,14 @@ static int inherit_socket(struct daemon *d, int fd, const char *name)
 		        inherit_escape(name, text));
 		return EXIT_SYSTEM;
 	}
-	if (!listener_fits(&d->config.address, &address))
+	if (!inherit_fits(d, &address))
 		log_warning("[listener] address is %s, but the socket unit '%s' holds "
 		            "%s: that "
 		            "is the port",
-		        addr_format(&d->config.address, asked),
+		        addr_format_named(&d->config.address, asked),
 		        inherit_escape(name, text), addr_format(&address, got));
 	d->listen_fd = fd;
-	d->address = address;
+	addr_name_as(&address, &d->config.address, &d->address);
 	d->origin = LISTENER_SOCKET;
 	return 0;
 }
@@ -85,9 +93,9 @@ static void inherit_stored(struct daemon *d, int fd)
 	char asked[ADDR_TEXT_MAX], got[ADDR_TEXT_MAX];
 
 	int r = listener_adopt(fd, d->config.keepalive, &address);
-	if (r == 0 && d->listen_fd < 0 && listener_fits(&d->config.address, &address)) {
+	if (r == 0 && d->listen_fd < 0 && inherit_fits(d, &address)) {
 		d->listen_fd = fd;
-		d->address = address;
+		addr_name_as(&address, &d->config.address, &d->address);
 		d->origin = LISTENER_STORED;
 		return;
 	}
@@ -95,7 +103,7 @@ static void inherit_stored(struct daemon *d, int fd)
 		log_info("[listener] address is %s now: the listener on %s that was kept "
 		         "is "
 		         "dropped",
-		        addr_format(&d->config.address, asked),
+		        addr_format_named(&d->config.address, asked),
 		        addr_format(&address, got));
 	(void)own_close(d->stale_fd);
 	d->stale_fd = fd;

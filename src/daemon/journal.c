@@ -70,7 +70,7 @@ void journal_tell_open(struct daemon *d)
 
 	status_collect(d, &s);
 	struct journal_record r = journal_record(JOURNAL_OPEN, &s);
-	journal_add_text(&r, "PORTD_ADDRESS", addr_format(&d->address, address));
+	journal_add_text(&r, "PORTD_ADDRESS", addr_format_named(&d->address, address));
 	journal_add_text(&r, "PORTD_BOUND_BY", limits_bound_name(b->bound_by));
 	journal_add_number(&r, "PORTD_FDS", b->fds);
 	journal_add_number(&r, "PORTD_WORKERS", b->workers);
@@ -90,7 +90,7 @@ void journal_tell_stopping(struct daemon *d)
 
 	status_collect(d, &s);
 	struct journal_record r = journal_record(JOURNAL_STOPPING, &s);
-	journal_add_text(&r, "PORTD_ADDRESS", addr_format(&d->address, address));
+	journal_add_text(&r, "PORTD_ADDRESS", addr_format_named(&d->address, address));
 	if (d->config.drain == CLOCK_INFINITY)
 		journal_add_text(&r, "PORTD_DRAIN_USEC", "infinity");
 	else
@@ -112,7 +112,7 @@ void journal_tell_stopped(struct daemon *d)
 
 	status_collect(d, &s);
 	struct journal_record r = journal_record(JOURNAL_STOPPED, &s);
-	journal_add_text(&r, "PORTD_ADDRESS", addr_format(&d->address, address));
+	journal_add_text(&r, "PORTD_ADDRESS", addr_format_named(&d->address, address));
 	uint64_t accepted = s.total.counter[COUNTER_ACCEPTED],
 	         shed = counts_total_shed(&s.total),
 	         closed = counts_total_closed(&s.total),

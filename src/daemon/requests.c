@@ -159,7 +159,7 @@ static void requests_limits(struct daemon *d, FILE *out)
 	requests_text(
 	        out, "config", d->source.file ? d->source.file : CONFIG_DEFAULT_FILE);
 	requests_limits_places(&d->config, out);
-	requests_text(out, "listener.address", addr_format(&s.address, address));
+	requests_text(out, "listener.address", addr_format_named(&s.address, address));
 	requests_text(out, "service", d->config.service);
 	requests_limits_budget(d, &s, out);
 	requests_number(out, "connections", s.connections);

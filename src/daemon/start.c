@@ -222,17 +222,17 @@ int start_process(struct daemon *d)
 }
 
 /* One line with the remedy. Returns EXIT_SYSTEM. */
-static int start_explain(const struct addr *address, int err)
+static int start_explain(const struct addr_named *address, int err)
 {
 	char text[ADDR_TEXT_MAX];
 
-	(void)addr_format(address, text);
+	(void)addr_format_named(address, text);
 	switch (err) {
 	case EADDRINUSE:
 		log_error("cannot listen on %s: the port is taken; `ss -ltnp 'sport = "
 		          ":%u'` says "
 		          "by whom",
-		        text, address->port);
+		        text, address->addr.port);
 		break;
 	case EACCES:
 		log_error("cannot listen on %s: permission denied; ports below 1024 need "
@@ -249,7 +249,7 @@ static int start_explain(const struct addr *address, int err)
 		log_error("cannot listen on %s: IPv6 is off here; take an IPv4 address, "
 		          "such as "
 		          "0.0.0.0:%u",
-		        text, address->port);
+		        text, address->addr.port);
 		break;
 	default:
 		errno = err;
@@ -261,22 +261,28 @@ static int start_explain(const struct addr *address, int err)
 
 static int start_listener(struct daemon *d)
 {
+	struct addr_named asked = d->config.address;
+	struct addr bound;
 	bool fallback = false;
 	char text[ADDR_TEXT_MAX];
 
 	int r = inherit_listener(d);
 	if (r != 0 || d->listen_fd >= 0)
 		return r;
+	r = addr_resolve(&asked);
+	if (r < 0)
+		return start_explain(&asked, -r);
 	do {
-		r = listener_open(&d->config.address, d->config.keepalive, &d->listen_fd,
-		        &d->address, &fallback);
+		r = listener_open(&asked.addr, d->config.keepalive, &d->listen_fd, &bound,
+		        &fallback);
 		/* The one that is to be dropped may be what has the port. */
 	} while (r == -EADDRINUSE && inherit_retire(d) == 0);
 	if (r < 0)
-		return start_explain(&d->config.address, -r);
+		return start_explain(&asked, -r);
+	addr_name_as(&bound, &asked, &d->address);
 	if (fallback)
 		log_warning("IPv6 is off here: the port is %s, IPv4 only",
-		        addr_format(&d->address, text));
+		        addr_format_named(&d->address, text));
 	return 0;
 }
 

@@ -204,7 +204,7 @@ static int take_message(const struct words *words, struct options *o)
 static int take_target(const struct words *words, struct options *o)
 {
 	const char *text = words->target ? words->target : DEFAULT_TARGET, *why = NULL;
-	int r = target_parse(text, &o->target, &why);
+	int r = target_parse(text, &o->target, o->target_text, &why);
 
 	if (r > 0) {
 		(void)fprintf(stderr, "portload: %s: %s\n", text, why);
@@ -213,19 +213,17 @@ static int take_target(const struct words *words, struct options *o)
 	if (r < 0) {
 		(void)fprintf(stderr,
 		        "portload: '%s' is no target: it takes ADDRESS:PORT, "
-		        "[ADDRESS]:PORT or "
-		        "NAME:PORT\n",
+		        "[ADDRESS]:PORT, [ADDRESS%%INTERFACE]:PORT or NAME:PORT\n",
 		        text);
 		return usage_error();
 	}
 	if (!target_is_loopback(&o->target) && !WORD(words, OPTION_OWN_HOST)) {
-		char address[ADDR_TEXT_MAX];
 		(void)fprintf(stderr,
 		        "portload: %s is not this machine's loopback, and load can take "
 		        "down what "
 		        "does not expect it; with --i-own-this-host you say that you "
 		        "may\n",
-		        addr_format(&o->target, address));
+		        o->target_text);
 		return EXIT_USAGE;
 	}
 	return -1;
@@ -237,6 +235,8 @@ static int take_sources(const struct words *words, struct options *o)
 
 	if (r == -EAFNOSUPPORT)
 		return mistake(words, OPTION_SOURCES, "addresses of the target's family");
+	if (r == -ENODEV)
+		return mistake(words, OPTION_SOURCES, "an interface that is there");
 	if (r == -EADDRNOTAVAIL)
 		return mistake(words, OPTION_SOURCES,
 		        "a CIDR here: ::1 is one address only, and beyond loopback only "

@@ -41,6 +41,7 @@ struct source_range {
 struct options {
 	enum command command;
 	struct addr target;
+	char target_text[ADDR_TEXT_MAX]; /* as it is told */
 	uint64_t connections;
 	uint64_t rate;     /* a second; 0: as fast as possible */
 	uint64_t duration; /* ns, or CLOCK_INFINITY */

@@ -122,11 +122,10 @@ static void put_outcomes(FILE *out, const struct figures *f)
 static void put_head(FILE *out, const struct report *r)
 {
 	const struct figures *f = r->figures;
-	char target[ADDR_TEXT_MAX], a[NUMBER_MAX], b[NUMBER_MAX], c[NUMBER_MAX];
+	char a[NUMBER_MAX], b[NUMBER_MAX], c[NUMBER_MAX];
 
 	(void)fprintf(out, "%s %s: %s connection%s in %.2f s, %.1f/s",
-	        options_command_name(r->options->command),
-	        addr_format(&r->options->target, target),
+	        options_command_name(r->options->command), r->options->target_text,
 	        grouped(figure_get(&f->attempted), a), PLURAL(figure_get(&f->attempted)),
 	        seconds(r->elapsed), report_rate(r));
 	if (r->options->rate)

@@ -89,11 +89,9 @@ int report_json(const struct report *r, FILE *out)
 	const struct figures *f = r->figures;
 	bool stands = r->options->command == COMMAND_HOLD ||
 	              r->options->command == COMMAND_FLOOD;
-	char target[ADDR_TEXT_MAX];
-
 	(void)fprintf(out, "{\"command\":\"%s\",\"target\":",
 	        options_command_name(r->options->command));
-	json_put_string(out, addr_format(&r->options->target, target));
+	json_put_string(out, r->options->target_text);
 	(void)fprintf(out, ",\"connections\":%" PRIu64, r->options->connections);
 	if (stands)
 		(void)fprintf(out, ",\"standing\":%" PRIu64, figure_get(&f->standing));

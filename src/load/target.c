@@ -50,14 +50,13 @@ static int resolve(
 	return r < 0 ? -EINVAL : 0;
 }
 
-int target_parse(const char *text, struct addr *ret, const char **ret_why)
+/* A name with its port. */
+static int parse_name(const char *text, struct addr *ret, const char **ret_why)
 {
 	char host[HOST_NAME_BYTES];
 	const char *colon = strrchr(text, ':');
 	uint64_t port;
 
-	if (addr_parse(text, ret) == 0)
-		return ret->port ? 0 : -EINVAL;
 	if (!colon || colon == text || (size_t)(colon - text) >= sizeof(host) ||
 	        parse_uint(colon + 1, &port) < 0 || port == 0 || port > UINT16_MAX)
 		return -EINVAL;
@@ -66,6 +65,36 @@ int target_parse(const char *text, struct addr *ret, const char **ret_why)
 	if (strpbrk(host, ":[]%/"))
 		return -EINVAL;
 	return resolve(host, colon + 1, ret, ret_why);
+}
+
+int target_parse(const char *text, struct addr *ret, char told[static ADDR_TEXT_MAX],
+        const char **ret_why)
+{
+	struct addr_named named;
+	int r = addr_parse_named(text, &named);
+
+	if (r < 0) {
+		r = parse_name(text, ret, ret_why);
+		if (r == 0)
+			(void)addr_format(ret, told);
+		return r;
+	}
+	if (named.addr.port == 0)
+		return -EINVAL;
+	r = addr_resolve(&named);
+	if (r == 0 && addr_is_link_local(&named.addr) && named.addr.scope == 0) {
+		*ret_why = "a link-local address needs its interface, such as "
+		           "[fe80::1%eth0]:7777";
+		return 1;
+	}
+	if (r < 0) {
+		*ret_why =
+		        r == -ENODEV ? "there is no such interface" : strerrordesc_np(-r);
+		return 1;
+	}
+	*ret = named.addr;
+	(void)addr_format_named(&named, told);
+	return 0;
 }
 
 bool target_is_loopback(const struct addr *addr)
@@ -88,8 +117,16 @@ static int parse_network(
 	if (len >= sizeof(host))
 		return -EINVAL;
 	(void)snprintf(host, sizeof(host), "%.*s", (int)len, text);
-	if (addr_parse_host(host, &ret->base) < 0)
+	struct addr_named named;
+
+	if (addr_parse_host_named(host, &named) < 0)
 		return -EINVAL;
+	if (addr_resolve(&named) < 0)
+		return -ENODEV;
+	ret->base = named.addr;
+	/* To a link-local target there is no way but from its own interface. */
+	if (addr_is_link_local(&ret->base) && ret->base.scope == 0)
+		ret->base.scope = target->scope;
 	width = ret->base.family == AF_INET ? 32 : 128;
 	bits = width;
 	if (slash && (parse_uint(slash + 1, &bits) < 0 || bits > width))

@@ -11,7 +11,7 @@ const char usage_help[] =
         "usage: portload hold|churn|flood|ramp [TARGET] [options]\n"
         "\n"
         "Makes, holds and counts TCP connections, to prove a tuning before users do.\n"
-        "TARGET is ADDRESS:PORT or NAME:PORT; default 127.0.0.1:7777.\n"
+        "TARGET is ADDRESS:PORT, [ADDRESS]:PORT or NAME:PORT; default 127.0.0.1:7777.\n"
         "\n"
         "Commands:\n"
         "  hold              open connections and keep them; how many stand, how were "

@@ -2,9 +2,8 @@
  * addr.c - internet addresses and tuples.
  *
  * Invariants: a struct addr is zero but for what its family uses; it is never v4-mapped:
- * every way in goes through addr_set_v6. Nothing here asks a name service or opens a
- * descriptor, so a worker may call all of it: an IPv6 scope is a number, never an
- * interface's name.
+ * every way in goes through addr_set_v6. Nothing here asks a name service, and only
+ * addr_resolve and addr_name_as open a descriptor, so a worker may call all the others.
  *
  * Reads next: sock.c.
  */
@@ -12,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,32 +75,72 @@ socklen_t addr_to_sockaddr(const struct addr *addr, struct sockaddr_storage *ret
 	return sizeof(in6);
 }
 
-/* host without its brackets, with an optional %NUMBER. */
-static int addr_parse_v6(char *host, uint16_t port, struct addr *ret)
+bool addr_is_interface(const char *name, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (!(name[i] >= 'a' && name[i] <= 'z') &&
+		        !(name[i] >= 'A' && name[i] <= 'Z') &&
+		        !(name[i] >= '0' && name[i] <= '9') &&
+		        !memchr("._-@+~", name[i], 6))
+			return false;
+	return len > 0 && len < ADDR_INTERFACE_MAX;
+}
+
+/* What stands behind the '%': the number of an interface, or its name. */
+static int addr_parse_scope(const char *text, struct addr_named *ret)
+{
+	uint64_t scope;
+	int r = parse_uint(text, &scope);
+
+	if (r == 0 && (scope == 0 || scope > UINT32_MAX))
+		r = -ERANGE;
+	if (r == 0)
+		ret->addr.scope = (uint32_t)scope;
+	if (r != -EINVAL || !addr_is_interface(text, strlen(text)))
+		return r < 0 ? -EINVAL : 0;
+	(void)strcpy(ret->interface, text);
+	return 0;
+}
+
+/* host without its brackets, with an optional %NUMBER or %NAME. */
+static int addr_parse_v6(char *host, uint16_t port, struct addr_named *ret)
 {
 	struct in6_addr in6;
-	uint64_t scope = 0;
+	struct addr_named named = {.interface = ""};
 	char *percent = strchr(host, '%');
 
 	if (percent) {
 		*percent = '\0';
-		if (parse_uint(percent + 1, &scope) < 0 || scope == 0 ||
-		        scope > UINT32_MAX)
+		if (addr_parse_scope(percent + 1, &named) < 0)
 			return -EINVAL;
 	}
 	if (inet_pton(AF_INET6, host, &in6) != 1)
 		return -EINVAL;
-	if (scope != 0 && IN6_IS_ADDR_V4MAPPED(&in6))
+	if (percent && IN6_IS_ADDR_V4MAPPED(&in6))
 		return -EINVAL;
-	addr_set_v6(ret, &in6, (uint32_t)scope, port);
+	addr_set_v6(&named.addr, &in6, named.addr.scope, port);
+	*ret = named;
 	return 0;
 }
 
-int addr_parse(const char *text, struct addr *ret)
+/* host, which is overwritten: "1.2.3.4", or if v6 "::1". */
+static int addr_parse_part(char *host, bool v6, uint16_t port, struct addr_named *ret)
+{
+	struct in_addr in;
+
+	if (v6)
+		return addr_parse_v6(host, port, ret);
+	if (inet_pton(AF_INET, host, &in) != 1)
+		return -EINVAL;
+	*ret = (struct addr_named){.interface = ""};
+	addr_set_v4(&ret->addr, &in, port);
+	return 0;
+}
+
+int addr_parse_named(const char *text, struct addr_named *ret)
 {
 	const char *colon = strrchr(text, ':');
 	char host[ADDR_TEXT_MAX];
-	struct in_addr in;
 	uint64_t port;
 
 	if (!colon || (size_t)(colon - text) >= sizeof(host))
@@ -111,31 +151,70 @@ int addr_parse(const char *text, struct addr *ret)
 
 	memcpy(host, text, len);
 	host[len] = '\0';
-	if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+	bool v6 = len >= 2 && host[0] == '[' && host[len - 1] == ']';
+
+	if (v6)
 		host[len - 1] = '\0';
-		return addr_parse_v6(host + 1, (uint16_t)port, ret);
-	}
-	if (inet_pton(AF_INET, host, &in) != 1)
-		return -EINVAL;
-	addr_set_v4(ret, &in, (uint16_t)port);
-	return 0;
+	return addr_parse_part(v6 ? host + 1 : host, v6, (uint16_t)port, ret);
 }
 
-int addr_parse_host(const char *text, struct addr *ret)
+int addr_parse_host_named(const char *text, struct addr_named *ret)
 {
 	char host[ADDR_TEXT_MAX];
-	struct in_addr in;
 	size_t len = strlen(text);
 
 	if (len >= sizeof(host))
 		return -EINVAL;
 	memcpy(host, text, len + 1);
-	if (strchr(host, ':'))
-		return addr_parse_v6(host, 0, ret);
-	if (inet_pton(AF_INET, host, &in) != 1)
+	return addr_parse_part(host, strchr(host, ':'), 0, ret);
+}
+
+/* r: of the parser that has filled named. */
+static int addr_take_unnamed(int r, const struct addr_named *named, struct addr *ret)
+{
+	if (r < 0 || *named->interface)
 		return -EINVAL;
-	addr_set_v4(ret, &in, 0);
+	*ret = named->addr;
 	return 0;
+}
+
+int addr_parse(const char *text, struct addr *ret)
+{
+	struct addr_named named;
+
+	return addr_take_unnamed(addr_parse_named(text, &named), &named, ret);
+}
+
+int addr_parse_host(const char *text, struct addr *ret)
+{
+	struct addr_named named;
+
+	return addr_take_unnamed(addr_parse_host_named(text, &named), &named, ret);
+}
+
+int addr_resolve(struct addr_named *named)
+{
+	if (!*named->interface)
+		return 0;
+	errno = 0;
+	uint32_t scope = if_nametoindex(named->interface);
+
+	if (scope == 0)
+		return errno ? -errno : -ENODEV;
+	named->addr.scope = scope;
+	return 0;
+}
+
+void addr_name_as(
+        const struct addr *addr, const struct addr_named *asked, struct addr_named *ret)
+{
+	struct addr_named named = *asked;
+
+	if (addr->scope == 0 || addr_resolve(&named) < 0 ||
+	        named.addr.scope != addr->scope)
+		named.interface[0] = '\0';
+	named.addr = *addr;
+	*ret = named;
 }
 
 char *addr_format_host(const struct addr *addr, char buf[static ADDR_HOST_MAX])
@@ -153,17 +232,39 @@ char *addr_format_host(const struct addr *addr, char buf[static ADDR_HOST_MAX])
 	return buf;
 }
 
-char *addr_format(const struct addr *addr, char buf[static ADDR_TEXT_MAX])
+char *addr_format_host_named(
+        const struct addr_named *named, char buf[static ADDR_HOST_MAX])
+{
+	struct addr plain = named->addr;
+
+	if (!*named->interface)
+		return addr_format_host(&plain, buf);
+	plain.scope = 0;
+	size_t len = strlen(addr_format_host(&plain, buf));
+
+	(void)snprintf(buf + len, ADDR_HOST_MAX - len, "%%%s", named->interface);
+	return buf;
+}
+
+char *addr_format_named(const struct addr_named *named, char buf[static ADDR_TEXT_MAX])
 {
 	char host[ADDR_HOST_MAX];
+	bool v6 = named->addr.family == AF_INET6;
 
-	if (addr->family == AF_INET6)
-		(void)snprintf(buf, ADDR_TEXT_MAX, "[%s]:%u",
-		        addr_format_host(addr, host), addr->port);
-	else
-		(void)snprintf(buf, ADDR_TEXT_MAX, "%s:%u", addr_format_host(addr, host),
-		        addr->port);
+	(void)snprintf(buf, ADDR_TEXT_MAX, "%s%s%s:%u", v6 ? "[" : "",
+	        addr_format_host_named(named, host), v6 ? "]" : "", named->addr.port);
 	return buf;
+}
+
+char *addr_format(const struct addr *addr, char buf[static ADDR_TEXT_MAX])
+{
+	return addr_format_named(&(struct addr_named){.addr = *addr}, buf);
+}
+
+bool addr_is_link_local(const struct addr *addr)
+{
+	return addr->family == AF_INET6 && addr->bytes[0] == 0xfe &&
+	       (addr->bytes[1] & 0xc0) == 0x80;
 }
 
 bool addr_is_any(const struct addr *addr)

@@ -18,6 +18,8 @@
 #define ADDR_TEXT_MAX 80
 /* Longest text of addr_format_host. */
 #define ADDR_HOST_MAX 64
+/* Longest name of an interface, with its NUL. */
+#define ADDR_INTERFACE_MAX 16
 /* Longest line of tuple_format, with its newline and NUL. */
 #define TUPLE_TEXT_MAX 160
 
@@ -26,6 +28,13 @@ struct addr {
 	uint32_t scope;    /* IPv6 scope (interface index), else 0 */
 	uint16_t port;     /* host order */
 	uint8_t family;    /* AF_INET, AF_INET6, or AF_UNSPEC when empty */
+};
+
+/* An address as somebody has written it: its scope may be the name of an interface. Interfaces come
+ * and go, and change their numbers: so the name is looked up when the address is to be used. */
+struct addr_named {
+	struct addr addr; /* scope 0 until the name has been looked up */
+	char interface[ADDR_INTERFACE_MAX]; /* "": none */
 };
 
 struct tuple {
@@ -46,10 +55,32 @@ int addr_parse(const char *text, struct addr *ret);
 /* The same for an address alone: "1.2.3.4", "::1", "fe80::1%3"; its port is 0. */
 int addr_parse_host(const char *text, struct addr *ret);
 
+/* The same, and "[fe80::1%eth0]:80", "fe80::1%eth0": what is no number behind a '%' names an
+ * interface, in letters, digits and ._-@+~ (any other by its number). Nothing is looked up. */
+int addr_parse_named(const char *text, struct addr_named *ret);
+int addr_parse_host_named(const char *text, struct addr_named *ret);
+/* A name that may stand behind a '%'. */
+bool addr_is_interface(const char *name, size_t len);
+
+/* Looks the interface up, if one is named, and makes its number the scope. It opens a descriptor for a
+ * moment, so it is not for a worker. Returns 0; -ENODEV: there is none of this name; another -errno. */
+int addr_resolve(struct addr_named *named);
+/* *ret is addr, under the name that asked has for its interface if that is the same one now: so that
+ * what was asked for is told alike. Not for a worker either. */
+void addr_name_as(
+        const struct addr *addr, const struct addr_named *asked, struct addr_named *ret);
+
 /* "1.2.3.4:80" or "[::1]:80"; the host alone for addr_format_host. Return the buffer. */
 char *addr_format(const struct addr *addr, char buf[static ADDR_TEXT_MAX]);
 char *addr_format_host(const struct addr *addr, char buf[static ADDR_HOST_MAX]);
 
+/* The same, with the interface's name if there is one. */
+char *addr_format_named(const struct addr_named *named, char buf[static ADDR_TEXT_MAX]);
+char *addr_format_host_named(
+        const struct addr_named *named, char buf[static ADDR_HOST_MAX]);
+
+/* fe80::/10, of which each interface has its own: nothing can be done with one without a scope. */
+bool addr_is_link_local(const struct addr *addr);
 /* True for 0.0.0.0 and ::. */
 bool addr_is_any(const struct addr *addr);
 bool addr_equal(const struct addr *a, const struct addr *b);

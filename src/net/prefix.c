@@ -11,6 +11,8 @@
  * memory of its own for every branch and no fewer cache misses; a hash table one probe
  * for every length in use.
  *
+ * Networks of one interface, which are few, have an array of their own, in order of the interface.
+ *
  * Invariants: an address is 128 bits here, IPv4 in the first 32, so that both families
  * share all code but the two arrays; bits beyond a network's length are 0; begins rise,
  * and no network begins before the end of the one before it.
@@ -20,70 +22,33 @@
 #include "net/prefix.h"
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/own.h"
-#include "base/parse.h"
+#include "net/prefix_item.h"
 
-/* Network order read as a number: the first bit of the address is the highest. */
-__extension__ typedef unsigned __int128 bits128;
+/* A network of one interface only. */
+struct scoped {
+	bits128 begin;
+	uint32_t scope;
+	uint8_t bits;
+	char interface[ADDR_INTERFACE_MAX]; /* as it was written */
+};
 
 struct prefix_set {
 	_Atomic unsigned
 	        others; /* who else holds it: workers free sets, too (core/walk.h) */
-	size_t n4, n6;
+	size_t n4, n6, n_scoped;
 	/* Behind this struct, in one piece of memory. */
 	bits128 *begin6;
+	struct scoped *scoped;
 	uint32_t *begin4;
 	uint8_t *bits4, *bits6;
 };
-
-/* A network while a set is built. */
-struct item {
-	bits128 begin;
-	uint8_t family, bits;
-};
-
-static bits128 bits_load(const uint8_t bytes[static 16])
-{
-	uint64_t half[2];
-
-	memcpy(half, bytes, sizeof(half));
-	return (bits128)be64toh(half[0]) << 64 | be64toh(half[1]);
-}
-
-static void bits_store(bits128 v, uint8_t bytes[static 16])
-{
-	uint64_t half[2] = {htobe64((uint64_t)(v >> 64)), htobe64((uint64_t)v)};
-
-	memcpy(bytes, half, sizeof(half));
-}
-
-/* The first n bits set. */
-static bits128 bits_mask(unsigned n)
-{
-	return n == 0 ? 0 : ~(bits128)0 << (128 - n);
-}
-
-static unsigned family_bits(uint8_t family)
-{
-	return family == AF_INET ? 32 : 128;
-}
-
-static struct prefix prefix_of(bits128 begin, uint8_t family, unsigned bits)
-{
-	struct prefix prefix = {.family = family, .bits = (uint8_t)bits};
-
-	bits_store(begin, prefix.bytes);
-	return prefix;
-}
 
 struct prefix prefix_mask(const struct addr *addr, unsigned bits4, unsigned bits6)
 {
@@ -115,156 +80,14 @@ char *prefix_format(const struct prefix *prefix, char buf[static PREFIX_TEXT_MAX
 	return buf;
 }
 
-/* The longest item that can be a network: an IPv6 address and its length. */
-#define ITEM_MAX (INET6_ADDRSTRLEN + 4)
-/* So much of an item that is none is shown. */
-#define ITEM_SHOWN 40
-
-#define SEPARATORS ", \t\r\n"
-#define ITEMS_ALLOWED \
-	"networks and addresses such as 203.0.113.0/24, 2001:db8::/32 or 198.51.100.7"
-
-/* Where the items of a text go. */
-struct reader {
-	struct item *item;
-	size_t n;
-	bool mistaken;
-	void (*mistake)(const char *what, void *arg);
-	void *arg;
-};
-
-__attribute__((format(printf, 4, 5))) static void reader_complain(
-        struct reader *r, const char *text, size_t len, const char *format, ...)
-{
-	char what[PREFIX_MISTAKE_MAX], *p = what;
-	va_list args;
-
-	r->mistaken = true;
-	if (!r->mistake)
-		return;
-	*p++ = '\'';
-	for (size_t i = 0; i < len && i < ITEM_SHOWN; i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		if (c > 32 && c < 127 && c != '\\')
-			*p++ = (char)c;
-		else
-			p += sprintf(p, "\\x%02x", c);
-	}
-	p = stpcpy(p, len > ITEM_SHOWN ? "...' " : "' ");
-	va_start(args, format);
-	(void)vsnprintf(p, sizeof(what) - (size_t)(p - what), format, args);
-	va_end(args);
-	r->mistake(what, r->arg);
-}
-
-/* The length behind the slash, digits without a leading 0. */
-static int length_parse(const char *text, unsigned greatest, unsigned *ret)
-{
-	uint64_t v;
-
-	if ((text[0] == '0' && text[1] != '\0') || parse_uint(text, &v) < 0 ||
-	        v > greatest)
-		return -EINVAL;
-	*ret = (unsigned)v;
-	return 0;
-}
-
-/* A network whose address has bits beyond its length: names both things that may have
- * been meant. */
-static void reader_complain_bits(struct reader *r, const char *text, size_t len,
-        const struct prefix *whole, unsigned bits)
-{
-	struct prefix network =
-	        prefix_of(bits_load(whole->bytes) & bits_mask(bits), whole->family, bits);
-	char meant[PREFIX_TEXT_MAX], host[PREFIX_TEXT_MAX];
-
-	reader_complain(r, text, len,
-	        "has bits set beyond its length; allowed: %s for the network, %s for the "
-	        "one "
-	        "address",
-	        prefix_format(&network, meant), prefix_format(whole, host));
-}
-
-/* The length of a v4-mapped network counts from the IPv6 address's first bit. */
-static int length_parse_mapped(
-        struct reader *r, const char *text, size_t len, const char *slash, unsigned *ret)
-{
-	if (length_parse(slash + 1, 128, ret) < 0 || *ret < 96) {
-		reader_complain(r, text, len,
-		        "is IPv4 in IPv6's form; allowed: a length of 96 to 128, or "
-		        "IPv4's "
-		        "own form with 0 to 32");
-		return -EINVAL;
-	}
-	*ret -= 96;
-	return 0;
-}
-
-/* Reads the address before the slash. */
-static int host_parse(const char *host, struct prefix *ret, bool *ret_mapped)
-{
-	struct in6_addr in6;
-
-	*ret = (struct prefix){.family = AF_INET, .bits = 32};
-	*ret_mapped = false;
-	if (inet_pton(AF_INET, host, ret->bytes) == 1)
-		return 0;
-	if (inet_pton(AF_INET6, host, &in6) != 1)
-		return -EINVAL;
-	*ret_mapped = IN6_IS_ADDR_V4MAPPED(&in6);
-	if (*ret_mapped) {
-		memcpy(ret->bytes, &in6.s6_addr[12], 4);
-	} else {
-		*ret = (struct prefix){.family = AF_INET6, .bits = 128};
-		memcpy(ret->bytes, in6.s6_addr, 16);
-	}
-	return 0;
-}
-
-static void reader_take(struct reader *r, const char *text, size_t len)
-{
-	char host[ITEM_MAX + 1];
-	struct prefix whole;
-	bool mapped;
-
-	(void)snprintf(host, sizeof(host), "%.*s", len < ITEM_MAX ? (int)len : 0, text);
-	char *slash = strchr(host, '/');
-
-	if (slash)
-		*slash = '\0';
-	if (host_parse(host, &whole, &mapped) < 0) {
-		reader_complain(
-		        r, text, len, "is no IP network; allowed: " ITEMS_ALLOWED);
-		return;
-	}
-	unsigned bits = whole.bits, greatest = whole.bits;
-
-	if (slash && mapped) {
-		if (length_parse_mapped(r, text, len, slash, &bits) < 0)
-			return;
-	} else if (slash && length_parse(slash + 1, greatest, &bits) < 0) {
-		reader_complain(r, text, len,
-		        "has a wrong length behind its slash; allowed: 0 to %u",
-		        greatest);
-		return;
-	}
-	bits128 begin = bits_load(whole.bytes);
-
-	if ((begin & ~bits_mask(bits)) != 0) {
-		reader_complain_bits(r, text, len, &whole, bits);
-		return;
-	}
-	r->item[r->n++] = (struct item){
-	        .begin = begin, .family = whole.family, .bits = (uint8_t)bits};
-}
-
 static int item_compare(const void *pa, const void *pb)
 {
 	const struct item *a = pa, *b = pb;
 
 	if (a->family != b->family)
 		return a->family == AF_INET ? -1 : 1;
+	if (a->scope != b->scope)
+		return a->scope < b->scope ? -1 : 1;
 	if (a->begin != b->begin)
 		return a->begin < b->begin ? -1 : 1;
 	/* The wider one first: it has all the others. */
@@ -274,15 +97,40 @@ static int item_compare(const void *pa, const void *pb)
 /* Does wide have item, which comes after it in order, and so is no wider? */
 static bool item_has(const struct item *wide, const struct item *item)
 {
-	return wide->family == item->family &&
+	return wide->family == item->family && wide->scope == item->scope &&
 	       (item->begin & bits_mask(wide->bits)) == wide->begin;
 }
 
 /* Are low and high, in this order and not the same, the two halves of one network? */
 static bool item_are_halves(const struct item *low, const struct item *high)
 {
-	return low->family == high->family && low->bits == high->bits && low->bits > 0 &&
+	return low->family == high->family && low->scope == high->scope &&
+	       low->bits == high->bits && low->bits > 0 &&
 	       low->begin == (high->begin & bits_mask(low->bits - 1U));
+}
+
+/* Drops networks of one interface that lie inside one of all: item is in order, and those of all
+ * come before them and are disjoint. */
+static size_t items_drop_scoped(struct item *item, size_t n)
+{
+	size_t first = 0, all, kept;
+
+	while (first < n && item[first].family == AF_INET)
+		first++;
+	for (all = first; all < n && item[all].scope == 0;)
+		all++;
+	kept = all;
+	for (size_t i = all; i < n; i++) {
+		size_t at = first;
+
+		for (size_t left = all - first; left > 1; left -= left / 2)
+			at = item[at + left / 2].begin <= item[i].begin ? at + left / 2
+			                                                : at;
+		if (at == all || item[at].bits > item[i].bits ||
+		        (item[i].begin & bits_mask(item[at].bits)) != item[at].begin)
+			item[kept++] = item[i];
+	}
+	return kept;
 }
 
 /* Sorts, drops what lies inside another, joins halves. Returns how many are left. */
@@ -302,18 +150,32 @@ static size_t items_reduce(struct item *item, size_t n)
 			item[kept - 1].bits--;
 		}
 	}
-	return kept;
+	return items_drop_scoped(item, kept);
+}
+
+static struct scoped scoped_of(const struct item *item)
+{
+	struct scoped scoped = {
+	        .begin = item->begin, .scope = item->scope, .bits = item->bits};
+
+	/* It was read: it fits. */
+	(void)memcpy(
+	        scoped.interface, item->interface, item_interface_len(item->interface));
+	return scoped;
 }
 
 static struct prefix_set *set_new(const struct item *item, size_t n)
 {
-	size_t n4 = 0;
+	size_t n4 = 0, n6 = 0;
 
 	while (n4 < n && item[n4].family == AF_INET)
 		n4++;
-	size_t n6 = n - n4, head = (sizeof(struct prefix_set) + 15) / 16 * 16;
-	char *memory =
-	        aligned_alloc(16, (head + 16 * n6 + 4 * n4 + n4 + n6 + 15) / 16 * 16);
+	while (n4 + n6 < n && item[n4 + n6].scope == 0)
+		n6++;
+	size_t n_scoped = n - n4 - n6, head = (sizeof(struct prefix_set) + 15) / 16 * 16;
+	size_t bytes =
+	        head + sizeof(struct scoped) * n_scoped + 16 * n6 + 4 * n4 + n4 + n6;
+	char *memory = aligned_alloc(16, (bytes + 15) / 16 * 16);
 
 	if (!memory)
 		return NULL;
@@ -322,7 +184,9 @@ static struct prefix_set *set_new(const struct item *item, size_t n)
 	atomic_init(&set->others, 0);
 	set->n4 = n4;
 	set->n6 = n6;
-	set->begin6 = (bits128 *)(void *)(memory + head);
+	set->n_scoped = n_scoped;
+	set->scoped = (struct scoped *)(void *)(memory + head);
+	set->begin6 = (bits128 *)(void *)(set->scoped + n_scoped);
 	set->begin4 = (uint32_t *)(void *)(set->begin6 + n6);
 	set->bits4 = (uint8_t *)(set->begin4 + n4);
 	set->bits6 = set->bits4 + n4;
@@ -334,6 +198,8 @@ static struct prefix_set *set_new(const struct item *item, size_t n)
 		set->begin6[i] = item[n4 + i].begin;
 		set->bits6[i] = item[n4 + i].bits;
 	}
+	for (size_t i = 0; i < n_scoped; i++)
+		set->scoped[i] = scoped_of(&item[n4 + n6 + i]);
 	return set;
 }
 
@@ -341,29 +207,16 @@ int prefix_set_parse(const char *text, struct prefix_set **ret,
         void (*mistake)(const char *what, void *arg), void *arg)
 {
 	OWN_MEM struct item *item = NULL;
-	size_t most = 1;
+	size_t most = 1, n;
 
-	for (const char *p = text; *(p += strspn(p, SEPARATORS)) != '\0'; most++)
-		p += strcspn(p, SEPARATORS);
+	for (const char *p = text; *(p += strspn(p, PREFIX_SEPARATORS)) != '\0'; most++)
+		p += strcspn(p, PREFIX_SEPARATORS);
 	item = calloc(most, sizeof(*item));
 	if (!item)
 		return -ENOMEM;
-	struct reader reader = {.item = item, .mistake = mistake, .arg = arg};
-
-	for (const char *p = text; *(p += strspn(p, SEPARATORS)) != '\0';) {
-		size_t len = strcspn(p, SEPARATORS);
-
-		reader_take(&reader, p, len);
-		p += len;
-	}
-	/* Something was meant to be there, and an empty list may mean everybody. */
-	if (reader.n == 0 && !reader.mistaken && strchr(text, ','))
-		reader_complain(&reader, text, strlen(text),
-		        "has commas and no network; allowed: " ITEMS_ALLOWED
-		        ", or nothing at all");
-	if (reader.mistaken)
+	if (prefix_read_items(text, item, &n, mistake, arg) != 0)
 		return 1;
-	struct prefix_set *set = set_new(item, items_reduce(item, reader.n));
+	struct prefix_set *set = set_new(item, items_reduce(item, n));
 
 	if (!set)
 		return -ENOMEM;
@@ -414,13 +267,54 @@ static size_t search6(const bits128 *begin, size_t n, bits128 key)
 	return at;
 }
 
-/* Network i in canonical order. */
-static struct prefix set_get(const struct prefix_set *set, size_t i)
+/* In order of the interface, then of the address; as those above. */
+static size_t search_scoped(
+        const struct scoped *scoped, size_t n, uint32_t scope, bits128 key)
 {
-	if (i < set->n4)
-		return prefix_of((bits128)set->begin4[i] << 96, AF_INET, set->bits4[i]);
+	size_t at = 0;
+
+	for (size_t left = n; left > 1;) {
+		const struct scoped *middle = &scoped[at + left / 2];
+
+		if (middle->scope < scope ||
+		        (middle->scope == scope && middle->begin <= key))
+			at += left / 2;
+		left -= left / 2;
+	}
+	return at;
+}
+
+/* The text of network i in canonical order. */
+static char *set_format(
+        const struct prefix_set *set, size_t i, char buf[static PREFIX_TEXT_MAX])
+{
+	struct prefix prefix;
+
+	if (i < set->n4) {
+		prefix = prefix_of((bits128)set->begin4[i] << 96, AF_INET, set->bits4[i]);
+		return prefix_format(&prefix, buf);
+	}
 	i -= set->n4;
-	return prefix_of(set->begin6[i], AF_INET6, set->bits6[i]);
+	if (i < set->n6) {
+		prefix = prefix_of(set->begin6[i], AF_INET6, set->bits6[i]);
+		return prefix_format(&prefix, buf);
+	}
+	const struct scoped *scoped = &set->scoped[i - set->n6];
+
+	prefix = prefix_of(scoped->begin, AF_INET6, scoped->bits);
+	return prefix_format_scoped(&prefix, scoped->interface, buf);
+}
+
+/* As set_search. */
+static ptrdiff_t set_search_scoped(
+        const struct prefix_set *set, uint32_t scope, bits128 key)
+{
+	size_t i = search_scoped(set->scoped, set->n_scoped, scope, key);
+	const struct scoped *scoped = &set->scoped[i];
+
+	return scoped->scope == scope && (key & bits_mask(scoped->bits)) == scoped->begin
+	               ? (ptrdiff_t)(set->n4 + set->n6 + i)
+	               : -1;
 }
 
 /* Returns the index, in canonical order, of the network that has addr, or -1. */
@@ -441,6 +335,9 @@ static ptrdiff_t set_search(const struct prefix_set *set, const struct addr *add
 
 		if (set->n6 > 0 && (key & bits_mask(set->bits6[i])) == set->begin6[i])
 			return (ptrdiff_t)(set->n4 + i);
+		return addr->scope && set->n_scoped > 0
+		               ? set_search_scoped(set, addr->scope, key)
+		               : -1;
 	}
 	return -1;
 }
@@ -450,20 +347,20 @@ bool prefix_set_match(const struct prefix_set *set, const struct addr *addr)
 	return set_search(set, addr) >= 0;
 }
 
-int prefix_set_find(
-        const struct prefix_set *set, const struct addr *addr, struct prefix *ret)
+int prefix_set_find(const struct prefix_set *set, const struct addr *addr,
+        char buf[static PREFIX_TEXT_MAX])
 {
 	ptrdiff_t i = set_search(set, addr);
 
 	if (i < 0)
 		return 1;
-	*ret = set_get(set, (size_t)i);
+	(void)set_format(set, (size_t)i, buf);
 	return 0;
 }
 
 size_t prefix_set_count(const struct prefix_set *set)
 {
-	return set ? set->n4 + set->n6 : 0;
+	return set ? set->n4 + set->n6 + set->n_scoped : 0;
 }
 
 size_t prefix_set_format(const struct prefix_set *set, char *buf, size_t size)
@@ -474,11 +371,10 @@ size_t prefix_set_format(const struct prefix_set *set, char *buf, size_t size)
 	if (size > 0)
 		*buf = '\0';
 	for (size_t i = 0; i < prefix_set_count(set); i++) {
-		struct prefix prefix = set_get(set, i);
 		size_t room = len < size ? size - len : 0;
 
 		len += (size_t)snprintf(room > 0 ? buf + len : NULL, room, "%s%s",
-		        i > 0 ? " " : "", prefix_format(&prefix, text));
+		        i > 0 ? " " : "", set_format(set, i, text));
 	}
 	return len;
 }

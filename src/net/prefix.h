@@ -4,10 +4,11 @@
  *
  * IPv4 and IPv6 are two worlds: 0.0.0.0/0 is all of IPv4, ::/0 all of IPv6. A v4-mapped
  * address or network is IPv4 (addr.h). An IPv6 scope does not count: a link-local client
- * is the same network on every interface.
+ * is the same network on every interface, but for the networks of a set that name one
+ * («fe80::%eth0/64», «fe80::1%3»).
  *
  * Any thread may call all of these. Who holds a set may share it or give it up while others do so,
- * too.
+ * too. What builds a set looks interfaces up, which opens a descriptor for a moment.
  *
  * Reads next: fdpass.h.
  */
@@ -20,7 +21,7 @@
 
 #include "net/addr.h"
 
-/* Longest text of prefix_format, with its NUL. */
+/* Longest text of prefix_format and of a network of a set, with its NUL. */
 #define PREFIX_TEXT_MAX 64
 /* Longest text that a mistake is told in, with its NUL. */
 #define PREFIX_MISTAKE_MAX 320
@@ -64,16 +65,17 @@ struct prefix_set *prefix_set_free(struct prefix_set *set);
 
 /* Is the address in one of the networks? O(log n). */
 bool prefix_set_match(const struct prefix_set *set, const struct addr *addr);
-/* The same, and says in which: 0 and *ret; 1 if in none. */
-int prefix_set_find(
-        const struct prefix_set *set, const struct addr *addr, struct prefix *ret);
+/* The same, and says in which, as prefix_set_format has it: 0 and buf; 1 if in none. */
+int prefix_set_find(const struct prefix_set *set, const struct addr *addr,
+        char buf[static PREFIX_TEXT_MAX]);
 
 /* How many networks are left, as above. */
 size_t prefix_set_count(const struct prefix_set *set);
 /* The canonical text: IPv4 first, in order, one blank between; prefix_set_parse reads it
  * back as the same set, and two sets match the same addresses only if their texts are the
- * same. Not longer than what it was read from, but for IPv6 of the form ::192.0.2.1 and where :: stands
- * for one group (1:2:3:4:5:6::8). As
+ * same (but for an interface that has several names, or is named and numbered). Not longer than
+ * what it was read from, but for IPv6 of the form ::192.0.2.1 and where :: stands for one group
+ * (1:2:3:4:5:6::8). As
  * snprintf(3): writes at most size bytes with the NUL, returns the length that it needs
  * without it. */
 size_t prefix_set_format(const struct prefix_set *set, char *buf, size_t size);

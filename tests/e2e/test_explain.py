@@ -463,12 +463,13 @@ def test_addresses():
                 ("::FFFF:C000:205", "192.0.2.5", "192.0.2.0/24"),
                 ("2001:db8:0:0::7", "2001:db8::7", "2001:db8::/48"),
                 ("fe80::1%7", "fe80::1%7", "fe80::/48"), ("::", "::", "::/48"),
+                ("fe80::1%lo", "fe80::1%lo", "fe80::/48"),
                 ("0.0.0.0", "0.0.0.0", "0.0.0.0/24"), ("255.255.255.255",) * 2 + ("255.255.255.0/24",)):
             answer = Answer(portd, address)
             equal((answer.all["address"], answer.all["network"]), (shown, network), address)
             equal(answer.outcome, "shed" if "192" in shown else "served", address)
         for words in ((), ("",), ("1.2.3",), ("1.2.3.4:80",), ("[::1]:80",), ("[::1]",), ("1.2.3.0/24",),
-                      ("localhost",), ("fe80::1%lo",), ("::ffff:1.2.3.4%1",), ("1.2.3.4 json",),
+                      ("localhost",), ("fe80::1%l o",), ("::ffff:1.2.3.4%1",), ("1.2.3.4 json",),
                       (" 1.2.3.4",), ("1.2.3.4\nreload",), ("01.2.3.4",), ("\x1b[2J",), ("1" * 5000,),
                       ("::" * 2000,), ("1.2.3.4", "5.6.7.8"), ("1.2.3.4", "--off"), ("--json",)):
             result = portd.portctl("explain", *words)

@@ -42,7 +42,9 @@ static inline struct stats filled(void)
 	        .pid = 4242,
 	        .uptime_ns = S(3723) + 500000000,
 	        .time_in_state_ns = {S(3700), 0, S(23) + 500000000, 0},
-	        .address = {.family = AF_INET, .bytes = {127, 0, 0, 1}, .port = 7777},
+	        .address.addr = {.family = AF_INET,
+	                .bytes = {127, 0, 0, 1},
+	                .port = 7777},
 	        .backlog_configured = 8192,
 	        .backlog_effective = 4096,
 	        .queue_depth = 17,
@@ -112,7 +114,7 @@ static inline struct stats with_every_number(uint64_t n)
 	s.total.shed[SHED_FULL] = s.total.closed[CLOSE_CLIENT] = n;
 	s.total.wait[0] = s.total.wait_sum_ns = s.total.loops = s.total.longest_loop_ns =
 	        n;
-	s.address = (struct addr){.family = AF_INET6, .port = 65535};
+	s.address = (struct addr_named){.addr = {.family = AF_INET6, .port = 65535}};
 	s.workers = &worker;
 	return s;
 }

@@ -100,6 +100,80 @@ Test(addr, an_address_alone)
 		cr_assert_eq(addr_parse_host(bad[i], &a), -EINVAL, "'%s'", bad[i]);
 }
 
+Test(addr, interfaces_by_name)
+{
+	static const struct {
+		const char *in, *host;
+	} rows[] = {
+	        {"[fe80::1%lo]:7777", "fe80::1%lo"},
+	        {"[fe80::1%eth0.100]:0", "fe80::1%eth0.100"},
+	        {"[fe80::1%a-b_c@d+e~f]:1", "fe80::1%a-b_c@d+e~f"},
+	        {"[fe80::1%3]:65535", "fe80::1%3"},
+	        {"[::1]:80", "::1"},
+	        {"192.0.2.1:80", "192.0.2.1"},
+	        {"[fe80:1111:2222:3333:4444:5555:6666:7777%fifteen-letters]:65535",
+	                "fe80:1111:2222:3333:4444:5555:6666:7777%fifteen-letters"},
+	};
+	static const char *const bad[] = {"[fe80::1%]:80", "[fe80::1%0]:80",
+	        "[fe80::1%4294967296]:80", "[fe80::1%sixteen-letters-]:80",
+	        "[fe80::1%a b]:80", "[fe80::1%a\"b]:80", "[fe80::1%a/b]:80",
+	        "[fe80::1%lo%lo]:80", "[::ffff:192.0.2.7%lo]:80", "192.0.2.7%lo:80",
+	        "fe80::1%lo:80", "[%lo]:80"};
+	char buf[ADDR_TEXT_MAX], host[ADDR_HOST_MAX];
+	struct addr_named a;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		cr_assert_eq(addr_parse_named(rows[i].in, &a), 0, "%s", rows[i].in);
+		cr_assert_str_eq(addr_format_named(&a, buf), rows[i].in);
+		cr_assert_str_eq(addr_format_host_named(&a, host), rows[i].host);
+		cr_assert_eq(addr_parse_host_named(host, &a), 0, "%s", host);
+		cr_assert_str_eq(addr_format_host_named(&a, host), rows[i].host);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		cr_assert_eq(addr_parse_named(bad[i], &a), -EINVAL, "'%s'", bad[i]);
+}
+
+/* lo has the number 1 in every network namespace. */
+Test(addr, interfaces_are_looked_up)
+{
+	struct addr_named a, like;
+	struct addr bound;
+	char buf[ADDR_TEXT_MAX];
+
+	cr_assert_eq(addr_parse_named("[fe80::1%lo]:7", &a), 0);
+	cr_assert_eq(addr_resolve(&a), 0);
+	cr_assert_eq(a.addr.scope, 1);
+	cr_assert_str_eq(addr_format_named(&a, buf), "[fe80::1%lo]:7");
+	bound = a.addr;
+	bound.port = 9;
+	addr_name_as(&bound, &a, &like);
+	cr_assert_str_eq(addr_format_named(&like, buf), "[fe80::1%lo]:9");
+	bound.scope = 2;
+	addr_name_as(&bound, &a, &like);
+	cr_assert_str_eq(addr_format_named(&like, buf), "[fe80::1%2]:9");
+	cr_assert_eq(addr_parse_named("[fe80::1%3]:7", &a), 0);
+	cr_assert_eq(addr_resolve(&a), 0);
+	cr_assert_eq(a.addr.scope, 3);
+	cr_assert_eq(addr_parse_named("[fe80::1%no-such-one]:7", &a), 0);
+	cr_assert_eq(addr_resolve(&a), -ENODEV);
+}
+
+Test(addr, link_local)
+{
+	static const char *const yes[] = {"fe80::1", "febf:ffff::", "fe80::1%2"};
+	static const char *const no[] = {"fe7f::1", "fec0::1", "::1", "254.128.0.1"};
+	struct addr a;
+
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++) {
+		cr_assert_eq(addr_parse_host(yes[i], &a), 0);
+		cr_assert(addr_is_link_local(&a), "%s", yes[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(no); i++) {
+		cr_assert_eq(addr_parse_host(no[i], &a), 0);
+		cr_assert_not(addr_is_link_local(&a), "%s", no[i]);
+	}
+}
+
 Test(addr, sockaddr_there_and_back)
 {
 	static const char *const texts[] = {

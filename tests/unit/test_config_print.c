@@ -17,7 +17,8 @@ TestSuite(config_print, .init = enter, .fini = leave);
 /* Field by field: a struct has bytes between its fields. */
 static void assert_same(const struct config *a, const struct config *b)
 {
-	cr_assert(addr_equal(&a->address, &b->address));
+	cr_assert(addr_equal(&a->address.addr, &b->address.addr));
+	cr_assert_str_eq(a->address.interface, b->address.interface);
 	cr_assert_eq(a->backlog, b->backlog);
 	cr_assert_eq(a->workers, b->workers);
 	cr_assert_eq(a->fd_table, b->fd_table);
@@ -56,7 +57,7 @@ Test(config_print, defaults_are_the_documented_ones)
 	struct config c = load_text("");
 	char buf[ADDR_TEXT_MAX];
 
-	cr_assert_str_eq(addr_format(&c.address, buf), "[::]:7777");
+	cr_assert_str_eq(addr_format_named(&c.address, buf), "[::]:7777");
 	cr_assert_eq(c.backlog, 4096);
 	cr_assert_eq(c.workers, CONFIG_AUTO);
 	cr_assert_eq(c.fd_table, CONFIG_FD_TABLE_SHARED);
@@ -92,7 +93,7 @@ Test(config_print, every_key_is_read_and_reads_back)
 	                            "group = _port.d-1\n[log]\nlevel = debug\n");
 	char buf[ADDR_TEXT_MAX];
 
-	cr_assert_str_eq(addr_format(&c.address, buf), "127.0.0.1:0");
+	cr_assert_str_eq(addr_format_named(&c.address, buf), "127.0.0.1:0");
 	cr_assert_eq(c.backlog, 4096);
 	cr_assert_eq(c.workers, 1024);
 	cr_assert_eq(c.fd_table, CONFIG_FD_TABLE_PRIVATE);
@@ -201,7 +202,7 @@ Test(config_print, blanks_comments_line_ends_and_byte_order_mark)
 	char buf[ADDR_TEXT_MAX];
 
 	cr_assert_eq(c.backlog, 5);
-	cr_assert_str_eq(addr_format(&c.address, buf), "[::1]:5");
+	cr_assert_str_eq(addr_format_named(&c.address, buf), "[::1]:5");
 	cr_assert_eq(c.message.len, 12);
 	cr_assert_eq(memcmp(c.message.bytes, "a;b \t# c = d", 12), 0);
 	cr_assert_eq(c.log_level, LOG_LEVEL_ERROR, "a last line without an end");

@@ -196,7 +196,8 @@ Test(load_plan, networks_have_as_many_addresses_as_they_have)
 static int parse(const char *text, struct addr *ret)
 {
 	const char *why = NULL;
-	return target_parse(text, ret, &why);
+	char told[ADDR_TEXT_MAX];
+	return target_parse(text, ret, told, &why);
 }
 
 Test(load_plan, targets)

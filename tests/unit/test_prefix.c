@@ -113,8 +113,11 @@ Test(prefix, a_mistake_says_what_and_what_is_right)
 	               "203.0.113.0/24, 2001:db8::/32 or 198.51.100.7"},
 	        {"10", "is no IP network"}, {"10.0.0/8", "is no IP network"},
 	        {"010.0.0.0/8", "is no IP network"}, {"10.0.0.0:80", "is no IP network"},
-	        {"[::1]", "is no IP network"}, {"fe80::1%2", "is no IP network"},
-	        {"fe80::%eth0/64", "is no IP network"}, {"localhost", "is no IP network"},
+	        {"[::1]", "is no IP network"},
+	        {"fe80::1%0", "has no interface behind its '%'"},
+	        {"fe80::%no-such-one/64", "names an interface that is not there"},
+	        {"::1%1", "has an interface, which only networks in fe80::/10 have"},
+	        {"localhost", "is no IP network"},
 	        {"10.0.0.0-10.0.0.9", "is no IP network"}, {"*", "is no IP network"},
 	        {"10.0.0.0;", "is no IP network"},
 	        {"1:2:3:4:5:6:7:8:9", "is no IP network"},
@@ -190,7 +193,6 @@ Test(prefix, what_a_list_matches)
 	        "::", "2001:db9::", "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "192.0.3.0",
 	        "::203.0.113.9", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"};
 	struct addr none = {.family = AF_UNSPEC}, scoped = address("2001:db8::1");
-	struct prefix prefix;
 	char buf[PREFIX_TEXT_MAX];
 
 	for (size_t i = 0; i < ARRAY_SIZE(in); i++) {
@@ -203,13 +205,13 @@ Test(prefix, what_a_list_matches)
 		struct addr addr = address(out[i]);
 
 		cr_assert_not(prefix_set_match(set, &addr), "%s", out[i]);
-		cr_assert_eq(prefix_set_find(set, &addr, &prefix), 1);
+		cr_assert_eq(prefix_set_find(set, &addr, buf), 1);
 	}
 	cr_assert_not(prefix_set_match(set, &none));
 	scoped.scope = 3;
 	scoped.port = 80;
-	cr_assert_eq(prefix_set_find(set, &scoped, &prefix), 0);
-	cr_assert_str_eq(prefix_format(&prefix, buf), "2001:db8::/32");
+	cr_assert_eq(prefix_set_find(set, &scoped, buf), 0);
+	cr_assert_str_eq(buf, "2001:db8::/32");
 	cr_assert_eq(prefix_set_count(set), 4);
 	cr_assert_eq(prefix_set_count(NULL), 0);
 	prefix_set_free(set);
@@ -368,15 +370,21 @@ static void model_compare(const struct model *m, const struct prefix_set *set)
 {
 	for (int i = 0; i < 2000; i++) {
 		struct addr addr = random_address();
-		struct prefix found;
+		char found[PREFIX_TEXT_MAX];
 		bool expected = false;
 
 		for (size_t k = 0; k < m->n && !expected; k++)
 			expected = model_has(&m->net[k], &addr);
 		cr_assert_eq(prefix_set_match(set, &addr), expected);
-		cr_assert_eq(prefix_set_find(set, &addr, &found), expected ? 0 : 1);
-		if (expected)
-			cr_assert(model_has(&found, &addr));
+		cr_assert_eq(prefix_set_find(set, &addr, found), expected ? 0 : 1);
+		/* Now and then: it takes as long as a hundred of the others. */
+		if (!expected || i % 64 != 0)
+			continue;
+		struct prefix_set *one = NULL;
+
+		cr_assert_eq(prefix_set_parse(found, &one, NULL, NULL), 0, "%s", found);
+		cr_assert(prefix_set_match(one, &addr), "%s", found);
+		prefix_set_free(one);
 	}
 }
 
