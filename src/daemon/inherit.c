@@ -109,11 +109,34 @@ static void inherit_stored(struct daemon *d, int fd)
 	d->stale_fd = fd;
 }
 
+/* sd_listen_fds(3) passes over what is meant for another process, and takes the variables away. */
+static void inherit_warn_stranger(void)
+{
+	/* NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet. */
+	const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+	/* NOLINTEND(concurrency-mt-unsafe) */
+	char text[INHERIT_NAME_TEXT];
+	uint64_t n;
+
+	if (!fds)
+		return;
+	if (!pid)
+		log_warning("nothing is taken over: $LISTEN_FDS is set without "
+		            "$LISTEN_PID, which says for whom");
+	else if (parse_uint(pid, &n) == 0 && n != (uint64_t)getpid())
+		log_warning(
+		        "nothing is taken over: $LISTEN_FDS is for process %s, and this "
+		        "one is %d; a script that starts portd has to use exec, so that "
+		        "portd is the process that the service manager started",
+		        inherit_escape(pid, text), (int)getpid());
+}
+
 int inherit_listener(struct daemon *d)
 {
 	char **names = NULL;
 	int result = 0;
 
+	inherit_warn_stranger();
 	/* LISTEN_PID is checked; other processes' descriptors are none of ours. */
 	int n = sd_listen_fds_with_names(1, &names);
 	if (n < 0) {

@@ -64,6 +64,43 @@ static int socket_file_refuse(const char *path, const char *what)
 	return 1;
 }
 
+/* The directory part of path, or "" if there is none to be made. */
+static void socket_file_directory(const char *path, char ret[CONFIG_SOCKET_MAX])
+{
+	const char *slash = strrchr(path, '/');
+	size_t len = slash ? (size_t)(slash - path) : 0;
+
+	memcpy(ret, path, len);
+	ret[len] = '\0';
+}
+
+/* Why this file can be neither made nor replaced: `err` was said of `what`; directory_err: of its
+ * directory, which was to be made. Returns 1 after logging it with what helps. */
+static int socket_file_explain(
+        const char *path, const char *what, int err, int directory_err)
+{
+	static const char remedy[] =
+	        "; -o control.socket=FILE takes another place, which portctl is told by "
+	        "-s FILE or $PORTD_SOCKET";
+	char directory[CONFIG_SOCKET_MAX];
+	struct stat st;
+
+	socket_file_directory(path, directory);
+	if (err == ENOENT && directory_err < 0)
+		log_error("control socket %s: its directory %s cannot be made: %s%s",
+		        path, directory, strerrordesc_np(-directory_err), remedy);
+	else if ((err == EACCES || err == EPERM) && *directory &&
+	         stat(directory, &st) == 0 && st.st_uid != geteuid())
+		log_error("control socket %s: %s: %s; %s belongs to user %u (mode %04o), "
+		          "and portd runs as user %u%s",
+		        path, what, strerrordesc_np(err), directory, st.st_uid,
+		        st.st_mode & 07777, geteuid(), remedy);
+	else
+		log_error("control socket %s: %s: %s%s", path, what, strerrordesc_np(err),
+		        remedy);
+	return 1;
+}
+
 /* The name of the file in its directory. */
 static const char *socket_file_name(const char *path)
 {
@@ -85,9 +122,8 @@ static int socket_file_unlink_stale(int dir, const char *path, const struct stat
 		        path, "its file changes while it is looked at; try again");
 	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	log_error("control socket %s: cannot replace what another portd left behind: %m",
-	        path);
-	return 1;
+	return socket_file_explain(
+	        path, "cannot replace what another portd left behind", errno, 0);
 }
 
 /* Makes room for a socket at path. Returns 0, or 1 after logging why not. */
@@ -96,12 +132,10 @@ static int socket_file_clear(int dir, const char *path)
 	struct sockaddr_un sa = socket_file_address(path);
 	struct stat st;
 
-	if (fstatat(dir, socket_file_name(path), &st, AT_SYMLINK_NOFOLLOW) < 0) {
-		if (errno == ENOENT)
-			return 0;
-		log_error("control socket %s: %m", path);
-		return 1;
-	}
+	if (fstatat(dir, socket_file_name(path), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT
+		               ? 0
+		               : socket_file_explain(path, "cannot look at it", errno, 0);
 	if (!S_ISSOCK(st.st_mode))
 		return socket_file_refuse(path, "something that is not a socket has this "
 		                                "name; it is left alone, choose "
@@ -115,23 +149,10 @@ static int socket_file_clear(int dir, const char *path)
 	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN)
 		return socket_file_refuse(path, "another portd answers here; stop it, or "
 		                                "choose another [control] socket");
-	if (errno != ECONNREFUSED) {
-		log_error("control socket %s: cannot tell whether another portd answers "
-		          "here: %m",
-		        path);
-		return 1;
-	}
+	if (errno != ECONNREFUSED)
+		return socket_file_explain(
+		        path, "cannot tell whether another portd answers here", errno, 0);
 	return socket_file_unlink_stale(dir, path, &st);
-}
-
-/* The directory part of path, or "" if there is none to be made. */
-static void socket_file_directory(const char *path, char ret[CONFIG_SOCKET_MAX])
-{
-	const char *slash = strrchr(path, '/');
-	size_t len = slash ? (size_t)(slash - path) : 0;
-
-	memcpy(ret, path, len);
-	ret[len] = '\0';
 }
 
 /* chmod(2) of what fd, of O_PATH perhaps, stands for, whatever has its name by now. Returns 0 or -errno. */
@@ -143,19 +164,24 @@ static int socket_file_chmod(int fd, mode_t mode)
 	return chmod(link, mode) < 0 ? -errno : 0;
 }
 
-static void socket_file_make_directory(struct socket_file *file)
+/* Returns 0, also if it is there already, or -errno: that matters only if nothing can be made in
+ * it. */
+static int socket_file_make_directory(struct socket_file *file)
 {
 	char directory[CONFIG_SOCKET_MAX];
 	struct stat st;
 
 	socket_file_directory(file->path, directory);
-	if (!*directory || mkdir(directory, 0755) < 0)
-		return; /* bind(2) says what is wrong, if anything is */
+	if (!*directory)
+		return 0;
+	if (mkdir(directory, 0755) < 0)
+		return errno == EEXIST ? 0 : -errno;
 	file->made_directory = true;
 	/* The umask may have taken more. */
 	OWN_FD int fd = open(directory, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid())
 		(void)socket_file_chmod(fd, 0755);
+	return 0;
 }
 
 /* Gives the bound socket its mode and group, and remembers the file. Returns 0, 1 if another file has
@@ -192,11 +218,12 @@ static int socket_file_bind(
 
 	/* The file takes the mode of the unbound socket: nobody gets in before it has its
 	 * own, and the process's umask stays as it is. */
-	if (fd < 0 || fchmod(fd, 0) < 0 ||
-	        bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0) {
-		log_error("control socket %s: %m", file->path);
+	if (fd < 0 || fchmod(fd, 0) < 0) {
+		log_error("control socket: %m");
 		return 1;
 	}
+	if (bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return socket_file_explain(file->path, "cannot make it", errno, 0);
 	int r = listen(fd, SOCKET_FILE_BACKLOG) < 0 ? -errno : 0;
 	int s = socket_file_finish(file, dir, mode, group);
 	if (s > 0)
@@ -230,30 +257,29 @@ static void socket_file_unlink(struct socket_file *file)
 	file->made = false;
 }
 
-/* As socket_file_bind, in an orderly manner among other portd. */
-static int socket_file_make(
-        struct socket_file *file, unsigned mode, gid_t group, int *ret_fd)
+/* As socket_file_bind, in an orderly manner among other portd. directory_err: what came of making its
+ * directory. */
+static int socket_file_make(struct socket_file *file, int directory_err, unsigned mode,
+        gid_t group, int *ret_fd)
 {
 	char directory[CONFIG_SOCKET_MAX];
 
 	socket_file_directory(file->path, directory);
 	const char *there = *directory ? directory : *file->path == '/' ? "/" : ".";
 	OWN_FD int dir = open(there, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0) {
-		log_error("control socket %s: %m%s", file->path,
-		        errno == ENOENT ? "; its directory is missing" : "");
-		return 1;
-	}
+	if (dir < 0)
+		return socket_file_explain(
+		        file->path, "cannot open its directory", errno, directory_err);
 	OWN_SOCKET_LOCK struct socket_lock lock = SOCKET_LOCK_NONE;
 	int r = socket_lock_take(dir, socket_file_name(file->path), &lock);
 	if (r > 0)
 		return socket_file_refuse(
 		        file->path, "another portd is being started here");
 	if (r < 0) {
-		errno = -r;
-		log_error("control socket %s: cannot make its lock %s/%s: %m", file->path,
-		        there, lock.name);
-		return 1;
+		char what[CONFIG_SOCKET_MAX + 32];
+
+		(void)snprintf(what, sizeof(what), "cannot make its lock %s", lock.name);
+		return socket_file_explain(file->path, what, -r, 0);
 	}
 	r = socket_file_clear(dir, file->path);
 	if (r == 0)
@@ -268,8 +294,8 @@ int socket_file_open(const char *path, unsigned mode, gid_t group,
 {
 	*ret = (struct socket_file){.path = ""};
 	memcpy(ret->path, path, strnlen(path, sizeof(ret->path) - 1));
-	socket_file_make_directory(ret);
-	int r = socket_file_make(ret, mode, group, ret_fd);
+	int directory_err = socket_file_make_directory(ret);
+	int r = socket_file_make(ret, directory_err, mode, group, ret_fd);
 	if (r != 0)
 		socket_file_remove(ret);
 	return r;

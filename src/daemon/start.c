@@ -19,11 +19,12 @@
 
 #include "base/clock.h"
 #include "base/own.h"
-#include "base/plural.h"
 #include "core/listener.h"
 #include "daemon/events.h"
+#include "daemon/refusal.h"
 #include "daemon/requests.h"
 #include "daemon/status.h"
+#include "daemon/trial.h"
 #include "net/fdtable.h"
 
 /* Above the budget's table: what libraries may open for a moment. */
@@ -158,7 +159,7 @@ int start_compute(struct daemon *d)
 	start_each_line(warning_text, start_log_warning, NULL);
 	start_each_line(error_text, start_log_mistake, NULL);
 	if (r >= 0)
-		return r ? EXIT_MISCONFIG : 0;
+		return r ? EXIT_MISCONFIG : trial_run(d);
 	errno = -r;
 	log_error("cannot find out what this machine allows: %m");
 	return EXIT_SYSTEM;
@@ -173,7 +174,15 @@ int start_print(const struct daemon *d)
 int start_say_fine(const struct daemon *d)
 {
 	const char *file = d->source.file;
+	OWN_MEM char *text = NULL;
+	size_t len = 0;
+	OWN_FILE FILE *warnings = open_memstream(&text, &len);
 
+	if (!warnings)
+		return start_no_memory();
+	trial_listener(d, warnings);
+	own_fclose_p(&warnings);
+	start_each_line(text, start_log_warning, NULL);
 	if (!file)
 		file = access(CONFIG_DEFAULT_FILE, F_OK) == 0 ? CONFIG_DEFAULT_FILE
 		                                              : "(built-in defaults)";
@@ -224,38 +233,9 @@ int start_process(struct daemon *d)
 /* One line with the remedy. Returns EXIT_SYSTEM. */
 static int start_explain(const struct addr_named *address, int err)
 {
-	char text[ADDR_TEXT_MAX];
+	char reason[REFUSAL_MAX];
 
-	(void)addr_format_named(address, text);
-	switch (err) {
-	case EADDRINUSE:
-		log_error("cannot listen on %s: the port is taken; `ss -ltnp 'sport = "
-		          ":%u'` says "
-		          "by whom",
-		        text, address->addr.port);
-		break;
-	case EACCES:
-		log_error("cannot listen on %s: permission denied; ports below 1024 need "
-		          "root, or come from portd.socket, see portd(8)",
-		        text);
-		break;
-	case EADDRNOTAVAIL:
-		log_error("cannot listen on %s: no interface has this address; `ip "
-		          "address` lists "
-		          "those there are",
-		        text);
-		break;
-	case EAFNOSUPPORT:
-		log_error("cannot listen on %s: IPv6 is off here; take an IPv4 address, "
-		          "such as "
-		          "0.0.0.0:%u",
-		        text, address->addr.port);
-		break;
-	default:
-		errno = err;
-		log_error("cannot listen on %s: %m", text);
-		break;
-	}
+	log_error("%s", refusal_of_listener(address, err, reason));
 	return EXIT_SYSTEM;
 }
 
@@ -288,6 +268,7 @@ static int start_listener(struct daemon *d)
 
 int start_port(struct daemon *d)
 {
+	char reason[REFUSAL_MAX];
 	int r = start_listener(d);
 
 	if (r != 0)
@@ -304,9 +285,7 @@ int start_port(struct daemon *d)
 	}
 	if (r == 0)
 		return 0;
-	errno = -r;
-	log_error("cannot start %u worker%s: %m", d->budget.workers,
-	        PLURAL(d->budget.workers));
+	log_error("%s", refusal_of_workers(d->budget.workers, -r, reason));
 	return EXIT_SYSTEM;
 }
 

@@ -44,10 +44,29 @@ static int compare_fds(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* The seccomp profiles of containers refuse unshare(2), whatever it is for, and let
+ * close_range(2) pass, which does the same to a table. This one closes nothing. */
+static int unshare_table(void)
+{
+	if (unshare(CLONE_FILES) == 0)
+		return 0;
+	int err = errno;
+	return close_range(~0U, ~0U, CLOSE_RANGE_UNSHARE) < 0 ? -err : 0;
+}
+
+int fdtable_try_private(void)
+{
+	int r = unshare_table();
+	if (r == 0 && close_range(~0U, ~0U, 0) < 0)
+		r = -errno;
+	return r;
+}
+
 int fdtable_make_private(int *keep, size_t n)
 {
-	if (unshare(CLONE_FILES) < 0)
-		return -errno;
+	int r = unshare_table();
+	if (r < 0)
+		return r;
 	has_own_table = true;
 	qsort(keep, n, sizeof(*keep), compare_fds);
 

@@ -15,9 +15,13 @@
 #include <stddef.h>
 
 /* Gives the calling thread a descriptor table of its own that has only the n descriptors
- * of keep, under the same numbers (close_range(2) with CLOSE_RANGE_UNSHARE). keep is
- * sorted in place; negative numbers in it are passed over. Returns 0 or -errno. */
+ * of keep, under the same numbers (unshare(2), or close_range(2) with CLOSE_RANGE_UNSHARE
+ * where that is forbidden). keep is sorted in place; negative numbers in it are passed
+ * over. Returns 0 or -errno. */
 int fdtable_make_private(int *keep, size_t n);
+/* Would that be allowed? To be called while the process has one thread: then it changes
+ * nothing. Returns 0 or -errno. */
+int fdtable_try_private(void);
 
 /* Descriptors that are kept back are lent out by closing them for a moment. In a table of
  * several threads another could take the place in that moment: so whoever lends or looks

@@ -9,6 +9,7 @@ import once
 import tap
 from harness import PORTCTL, PORTD, Portd, need, need_root
 from loads import PORTLOAD, outcomes
+from once import EX_CONFIG, EX_OSERR, one_line
 from tap import TABLES, Skip, check, equal, for_each
 
 NET = ("ip link set lo up; ip link add v0 type veth peer name v1; ip link set v0 up; "
@@ -129,6 +130,27 @@ def test_connections_of_one_interface():
                           source)
             equal(len(json.loads(listed)["connections"]), count, f"connections from {source}")
         stays.communicate()
+
+
+def test_what_cannot_be_listened_on():
+    need_net()
+
+    def portd(address, *args):
+        return once.run(*WRAPPER, PORTD, "-c", "/dev/null", "-o", f"listener.address={address}", *args)
+
+    for address in ("[fe80::a%v9]:7777", "[fe80::a%99]:7777"):
+        result = portd(address)
+        equal(result.returncode, EX_OSERR, "exit status")
+        one_line(result, re.escape(f"cannot listen on {address}: "), "no such interface", "ip link")
+        result = portd(address, "-t")
+        equal(result.returncode, 0, "exit status of -t")
+        check("warning: cannot listen on" in result.stderr, "-t does not warn:", result.stderr)
+    result = portd("[fe80::b%v0]:7777")
+    equal(result.returncode, EX_OSERR, "exit status")
+    one_line(result, "no interface has this address")
+    result = portd("[fe80::a]:7777")
+    equal(result.returncode, EX_CONFIG, "exit status")
+    one_line(result, re.escape("such as [::]:7777, 192.0.2.1:80 or [fe80::1%eth0]:7777"))
 
 
 if __name__ == "__main__":
