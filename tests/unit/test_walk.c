@@ -23,6 +23,9 @@ struct crowd {
 
 static struct crowd crowd;
 
+/* How often the client with this port was told of. */
+static unsigned told[UINT16_MAX + 1];
+
 /* One more client that worker 0 serves. */
 RIG_FN void join(void)
 {
@@ -33,6 +36,9 @@ RIG_FN void join(void)
 	crowd.conn[i] = rig_newest(&crowd.rig, 0);
 	cr_assert_eq(getsockname(crowd.client[i], (struct sockaddr *)&sa, &len), 0);
 	crowd.port[i] = ntohs(sa.sin_port);
+	/* The kernel gives the port of one that has left to the next one, too. */
+	cr_assert_leq(told[crowd.port[i]], 1, "whoever had it was told of twice");
+	told[crowd.port[i]] = 0;
 }
 
 RIG_FN void leave(unsigned i)
@@ -70,9 +76,6 @@ RIG_FN void piece(struct walk *walk)
 	cr_assert(walk_poll(walk), "one turn, one piece");
 	cr_assert_leq(walk->n_rows, WALK_ROWS);
 }
-
-/* How often the client with this port was told of. */
-static unsigned told[UINT16_MAX + 1];
 
 RIG_FN void note_rows(const struct walk *walk)
 {
