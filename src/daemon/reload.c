@@ -90,6 +90,7 @@ static int reload_try(struct daemon *d, struct report *report)
 	struct budget budget;
 
 	int r = config_load(&d->source, &config, report->error_out);
+	bool is_loaded = r == 0;
 	/* It needs a restart, which must not fail then. Name services may be slow: only if it is
 	 * another one. */
 	gid_t gid;
@@ -99,17 +100,18 @@ static int reload_try(struct daemon *d, struct report *report)
 		(void)config_keep_fixed(
 		        &d->config, &config, reload_note_fixed, report->note_out);
 		r = reload_compute(d, &config, &budget, report);
-		if (r == 0)
-			r = port_reconfigure(d->port, &config, &budget);
-		if (r != 0)
-			config_release(&config);
 	}
+	if (r == 0)
+		r = port_reconfigure(d->port, &config, &budget);
 	if (r < 0) {
 		errno = -r;
 		(void)fprintf(report->error_out, "the system refused it: %m\n");
 	}
-	if (r != 0)
+	if (r != 0) {
+		if (is_loaded)
+			config_release(&config);
 		return 1;
+	}
 	config_release(&d->config);
 	d->config = config;
 	d->budget = budget;
