@@ -224,14 +224,16 @@ static int socket_file_bind(
 	}
 	if (bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
 		return socket_file_explain(file->path, "cannot make it", errno, 0);
-	int r = listen(fd, SOCKET_FILE_BACKLOG) < 0 ? -errno : 0;
-	int s = socket_file_finish(file, dir, mode, group);
-	if (s > 0)
+	/* First what remembers the file, so that it goes in any case. */
+	int r = socket_file_finish(file, dir, mode, group);
+	if (r > 0)
 		return socket_file_refuse(file->path,
 		        "another file took its place while it was made; who else may "
 		        "write to its directory?");
-	if (r == 0)
-		r = s;
+	if (r == 0 && listen(fd, SOCKET_FILE_BACKLOG) < 0) {
+		log_error("control socket %s: cannot listen: %m", file->path);
+		return 1;
+	}
 	if (r < 0) {
 		errno = -r;
 		log_error("control socket %s: cannot set its mode and group: %m%s",
