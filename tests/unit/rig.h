@@ -190,20 +190,29 @@ RIG_FN uint32_t rig_depth(const struct rig *rig)
 	return queue.depth;
 }
 
-/* A client that is in the backlog queue when this returns. */
-RIG_FN int rig_connect(const struct rig *rig)
+/* A client from 127.0.0.`last`, who is in the backlog queue when this returns. */
+RIG_FN int rig_connect_from(const struct rig *rig, uint8_t last)
 {
 	uint32_t before = rig_depth(rig);
 	struct sockaddr_in sa = {.sin_family = AF_INET,
 	        .sin_port = htons(rig->tcp_port),
 	        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in own = {.sin_family = AF_INET,
+	        .sin_addr.s_addr = htonl((INADDR_LOOPBACK & ~0xffU) | last)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	cr_assert_geq(fd, 0);
+	if (own.sin_addr.s_addr != sa.sin_addr.s_addr)
+		cr_assert_eq(bind(fd, (const struct sockaddr *)&own, sizeof(own)), 0);
 	cr_assert_eq(connect(fd, (const struct sockaddr *)&sa, sizeof(sa)), 0);
 	uint64_t end = clock_now() + RIG_DEADLINE;
 	while (rig_depth(rig) <= before)
 		cr_assert_lt(clock_now(), end, "the client never reached the queue");
 	return fd;
+}
+
+RIG_FN int rig_connect(const struct rig *rig)
+{
+	return rig_connect_from(rig, 1);
 }
 
 /* What the client finds: 'd' data (thrown away), 'e' the end, 'r' a reset, '-' nothing

@@ -416,6 +416,29 @@ static void check_hand_over(int err, uint64_t queue_timeout)
 	rig_close(&rig);
 }
 
+/* Nobody looked for longer than the client has waited: of that, only its wait is known. */
+Test(accept, a_pause_is_as_long_as_the_client_has_waited_in_it)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 8);
+	rig_open(&rig, &mute_service);
+	int early = rig_serve(&rig, 0);
+	int client = rig_connect(&rig);
+	uint64_t began = clock_now();
+	while (clock_now() < began + 40 * CLOCK_MSEC)
+		(void)poll(NULL, 0, 10);
+	rig.now += 3600 * CLOCK_SEC;
+	rig_turn(&rig, 0);
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, 2);
+	uint64_t pause = atomic_load(&rig.port->burst.pause);
+	/* The kernel's clock ticks each 10 ms at the most. */
+	cr_assert_geq(pause, 20 * CLOCK_MSEC);
+	cr_assert_leq(pause, clock_now() - began + 20 * CLOCK_MSEC);
+	(void)close(early);
+	(void)close(client);
+	rig_close(&rig);
+}
+
 Test(accept, a_holder_that_cannot_accept_hands_the_role_over)
 {
 	check_hand_over(EMFILE, 600 * CLOCK_SEC);

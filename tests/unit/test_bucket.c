@@ -378,6 +378,29 @@ Test(bucket, a_new_rate_keeps_the_tokens_within_its_own_burst)
 	cr_assert_eq(take_all(&b, &rate, START + CLOCK_SEC), 20);
 }
 
+/* The clock of the last taker was a second ahead: more lacks than the burst was. */
+Test(bucket, no_limit_any_more_is_none_whatever_lacks)
+{
+	struct bucket b = {.full_at = 0};
+	struct bucket_rate rate = rate_make(3, 2);
+
+	cr_assert_eq(take_all(&b, &rate, START + CLOCK_SEC), 2);
+	bucket_rate_change(&rate, 0, 0, START);
+	cr_assert(bucket_is_full(&b, &rate, START));
+	bucket_adapt(&b, &rate);
+	cr_assert_leq(b.full_at, START);
+	bucket_rate_change(&rate, 7, 2, START);
+	cr_assert_eq(take_all(&b, &rate, START), 2);
+	/* One that slept while there was no limit: a part of a ns is not owed for ever. */
+	b = (struct bucket){.full_at = 0};
+	rate = rate_make(3, 2);
+	cr_assert_eq(bucket_take(&b, &rate, START), 0);
+	cr_assert_gt(b.part, 0);
+	bucket_rate_change(&rate, 0, 0, START + 10 * CLOCK_SEC);
+	bucket_rate_change(&rate, 7, 2, START);
+	cr_assert_eq(bucket_tokens(&b, &rate, START), 2);
+}
+
 /* Two rates with the same takes behind them, one left for the other. */
 Test(bucket, whom_the_old_rate_and_the_new_allow_is_not_refused)
 {

@@ -373,6 +373,84 @@ static const struct {
         {ENOTCONN, CLOSE_RESET},
 };
 
+/* A connection that worker 0 accepts and opens with this ticket, and its client. */
+RIG_FN int open_with(struct rig *rig, struct ticket *ticket)
+{
+	struct worker *w = rig_worker(rig, 0);
+	int client = rig_connect(rig), fd = -1;
+	w->now = rig->now;
+	cr_assert_eq(worker_accept_one(w, false, &fd, &ticket->peer), 0);
+	ticket->source.entry = SOURCE_NONE;
+	cr_assert_eq(conn_open(w, fd, ticket), 0);
+	return client;
+}
+
+/* Those in priority slots have lists, and timeouts, of their own. */
+Test(conn, one_in_a_priority_slot_is_under_the_same_timeouts)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 2);
+	rig.budget.priority_slots = 2;
+	rig.config.first_byte = CLOCK_SEC;
+	rig.config.idle = 2 * CLOCK_SEC;
+	rig_open(&rig, &scripted);
+	struct worker *w = rig_worker(&rig, 0);
+	struct ticket ticket = {
+	        .priority = true, .priority_slot = true, .would_shed = SHED_COUNT};
+	int client[2];
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(admit_take_priority(&rig.port->admit), 0);
+		client[i] = open_with(&rig, &ticket);
+	}
+	struct list *silent = &w->conns.silent[true];
+	conn_touch(container_of(list_first(silent), struct conn, timer), true);
+	cr_assert_not(list_is_empty(&w->conns.talking[true]));
+	cr_assert_eq(conn_next_deadline(w), rig.now + CLOCK_SEC);
+	(void)rig_run(&rig, CLOCK_SEC, 10);
+	cr_assert_eq(closed(&rig, CLOSE_FIRST_BYTE), 1);
+	cr_assert_eq(conn_next_deadline(w), rig.now + CLOCK_SEC);
+	(void)rig_run(&rig, CLOCK_SEC, 10);
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 1);
+	cr_assert_eq(rig.port->admit.priority_used, 0);
+	cr_assert_eq(rig.port->admit.used, 0);
+	for (unsigned i = 0; i < 2; i++)
+		(void)close(client[i]);
+	rig_close(&rig);
+}
+
+/* Two are open where only one was asked for since a reload: who has a priority slot is none of
+ * those that a limit would shed. */
+Test(conn, a_dry_run_finds_nothing_against_one_in_a_priority_slot)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 2);
+	rig.config.dry_run = true;
+	rig.budget.fds_slots = 4;
+	rig.budget.priority_slots = 1;
+	rig_open(&rig, &scripted);
+	int client[4];
+	client[0] = rig_serve(&rig, 0);
+	client[1] = rig_serve(&rig, 0);
+	rig.budget.max_connections = 1;
+	cr_assert_eq(port_reconfigure(rig.port, &rig.config, &rig.budget), 0);
+	rig_turn(&rig, 0);
+	struct ticket ticket = {
+	        .priority = true, .priority_slot = true, .would_shed = SHED_COUNT};
+	cr_assert_eq(admit_take_priority(&rig.port->admit), 0);
+	client[2] = open_with(&rig, &ticket);
+	cr_assert_eq(rig_counts(&rig).would_shed[SHED_FULL], 0);
+	cr_assert_eq(rig_worker(&rig, 0)->conns.would_shed, 0);
+	/* Without one, and none to be had, it would have been shed. */
+	ticket.priority_slot = false;
+	cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
+	client[3] = open_with(&rig, &ticket);
+	cr_assert_eq(rig_counts(&rig).would_shed[SHED_FULL], 1);
+	cr_assert_eq(rig_worker(&rig, 0)->conns.would_shed, 1);
+	for (unsigned i = 0; i < 4; i++)
+		(void)close(client[i]);
+	rig_close(&rig);
+}
+
 Test(conn, each_errno_has_its_reason)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(reasons); i++)

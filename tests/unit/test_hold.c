@@ -2,48 +2,8 @@
  * test_hold.c - full: who holds the head of the queue, who gets the next slot, and when a
  * client is shed. One process, workers turned by hand.
  */
-#include "rig.h"
-
 #include "fdfill.h"
-
-#define MS(n) ((uint64_t)(n)*CLOCK_MSEC)
-
-static int quiet_ready(struct conn *conn, uint32_t events)
-{
-	(void)conn;
-	(void)events;
-	return 0;
-}
-
-static const struct service quiet_service = {
-        .name = "quiet", .fds_per_connection = 1, .ready = quiet_ready};
-
-static struct hold *hold_of(struct rig *rig)
-{
-	return &rig->port->hold;
-}
-
-RIG_FN uint64_t shed_for(struct rig *rig, enum shed_reason reason)
-{
-	return rig_counts(rig).shed[reason];
-}
-
-/* Worker 0 has all slots taken and holds a client, who is returned. */
-static int fill_and_hold(struct rig *rig, int *ret_served)
-{
-	for (uint64_t i = 0; i < rig->budget.max_connections; i++)
-		ret_served[i] = rig_serve(rig, 0);
-	int client = rig_connect(rig);
-	RIG_UNTIL(rig, 0, hold_of(rig)->count == 1);
-	cr_assert_eq(hold_of(rig)->holder, 0);
-	return client;
-}
-
-static void close_clients(const int *client, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		(void)close(client[i]);
-}
+#include "hold_rig.h"
 
 Test(hold, the_held_client_gets_the_slot_that_comes_free)
 {
@@ -317,17 +277,6 @@ Test(hold, no_peer_takes_the_slot_of_the_held_client_for_a_later_one)
 	rig_close(&rig);
 }
 
-/* Worker 0 is the holder, stalls, and is dismissed; 1 becomes the holder. */
-static void depose_worker_0(struct rig *rig)
-{
-	unsigned first = 99;
-	cr_assert_eq(port_pulse(rig->port, &first), 0);
-	rig_turn(rig, 1);
-	cr_assert_eq(port_pulse(rig->port, &first), 1);
-	cr_assert_eq(first, 0);
-	cr_assert_eq(hold_of(rig)->holder, HOLD_NOBODY);
-}
-
 Test(hold, a_dismissed_holder_that_comes_back_does_not_spin)
 {
 	struct rig rig;
@@ -424,24 +373,6 @@ Test(hold, one_descriptor_that_comes_free_is_enough_for_the_held_client)
 	(void)close(served);
 	(void)close(client);
 	rig_close(&rig);
-}
-
-/* Each of two workers has a table with one place; 0 holds a client, and 1's place has come
- * free. */
-static int hold_for_worker_1(struct rig *rig, enum config_fd_table table, int *ret_served)
-{
-	rig_init(rig, 2, 2);
-	rig->budget.table_slots = 1;
-	rig->config.fd_table = table;
-	rig->config.queue_timeout = MS(600000);
-	rig_open(rig, &quiet_service);
-	ret_served[0] = rig_serve(rig, 0);
-	ret_served[1] = rig_serve(rig, 1);
-	int client = rig_connect(rig);
-	RIG_UNTIL(rig, 0, hold_of(rig)->count == 1);
-	cr_assert_eq(hold_of(rig)->holder, 0);
-	conn_close(rig_newest(rig, 1), CLOSE_CLIENT);
-	return client;
 }
 
 Test(pass, the_held_client_goes_to_the_table_that_has_a_place)

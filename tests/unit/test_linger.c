@@ -254,6 +254,53 @@ Test(shed, each_answer_is_what_the_client_gets)
 	}
 }
 
+/* Where no limit asks who comes, nobody knows until somebody is shed. */
+Test(shed, whose_address_nobody_has_asked_for_is_recorded_all_the_same)
+{
+	struct rig rig;
+	struct record_row row;
+	struct source_view view;
+	open_rig(&rig, &silent_service);
+	struct worker *w = rig_worker(&rig, 0);
+	int client = rig_connect(&rig), fd = -1;
+	struct addr peer;
+	w->now = rig.now;
+	cr_assert_eq(worker_accept_one(w, false, &fd, &peer), 0);
+	cr_assert_eq(peer.family, AF_UNSPEC);
+	shed(w, fd, SHED_MEMORY, &peer);
+	struct sockaddr_in sa;
+	socklen_t len = sizeof(sa);
+	cr_assert_eq(getsockname(client, (struct sockaddr *)&sa, &len), 0);
+	cr_assert_eq(record_read(&w->record, &row, 1), 1);
+	cr_assert_eq(row.peer.family, AF_INET);
+	cr_assert_eq(row.peer.port, ntohs(sa.sin_port));
+	cr_assert_eq(row.reason, SHED_MEMORY);
+	struct prefix net = prefix_mask(&row.peer, 32, 64);
+	cr_assert_eq(source_find(rig.port->sources, &net, rig.now, &view), 0);
+	cr_assert_eq(view.shed[SHED_MEMORY], 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+/* Those who wait for a slot or a descriptor do not make the state `shedding`; all others do. */
+Test(shed, only_reasons_that_do_not_wait_make_the_state)
+{
+	for (unsigned reason = 0; reason < SHED_COUNT; reason++) {
+		struct rig rig;
+		open_rig(&rig, &silent_service);
+		struct worker *w = rig_worker(&rig, 0);
+		const struct addr peer = {.family = AF_INET, .bytes = {127, 0, 0, 1}};
+		bool waits = reason == SHED_FULL || reason == SHED_FDS;
+		w->now = rig.now;
+		shed_note(w, (enum shed_reason)reason, &peer);
+		cr_expect_eq(state_read(&rig.port->state, rig.now, NULL),
+		        waits || reason == SHED_ABORTED ? STATE_OPEN : STATE_SHEDDING,
+		        "%s", counters_shed_name((enum shed_reason)reason));
+		counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+		rig_close(&rig);
+	}
+}
+
 Test(shed, the_aborted_get_no_answer_and_are_no_doing_of_portds)
 {
 	struct rig rig;

@@ -1,0 +1,84 @@
+/*
+ * test_hold_edges.c - full, where few would look: the only priority slot, a client who leaves while
+ * nobody holds the role for him, and what the holder's looks say of the queue.
+ */
+#include "hold_rig.h"
+
+#include "net/prefix.h"
+
+RIG_FN struct prefix_set *set_of(const char *text)
+{
+	struct prefix_set *set = NULL;
+	cr_assert_eq(prefix_set_parse(text, &set, NULL, NULL), 0);
+	return set;
+}
+
+/* One ordinary slot, taken, and one priority slot, free; nobody may wait. */
+Test(hold_edges, a_priority_client_gets_the_only_priority_slot)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 1);
+	rig.config.queue_timeout = 0;
+	rig.config.source_priority = set_of("127.0.0.7");
+	rig.budget.priority_slots = 1;
+	rig_open(&rig, &quiet_service);
+	int served = rig_serve(&rig, 0);
+	int other = rig_connect_from(&rig, 8);
+	RIG_UNTIL(&rig, 0, shed_for(&rig, SHED_FULL) == 1);
+	cr_assert_eq(rig_await(other), 'r');
+	int first = rig_connect_from(&rig, 7);
+	RIG_UNTIL(&rig, 0, rig_counts(&rig).counter[COUNTER_ACCEPTED] == 3);
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, 2, "shed beside a free slot");
+	cr_assert_eq(rig.port->admit.priority_used, 1);
+	/* The next one of them finds it taken. */
+	int second = rig_connect_from(&rig, 7);
+	RIG_UNTIL(&rig, 0, shed_for(&rig, SHED_FULL) == 2);
+	cr_assert_eq(rig_await(second), 'r');
+	close_clients((const int[]){served, other, first, second}, 4);
+	rig_close(&rig);
+	rig.config.source_priority = prefix_set_free(rig.config.source_priority);
+}
+
+/* 0 was dismissed with a client in its hands, 1 holds another; no slot comes free for an hour. */
+Test(hold_edges, a_dead_client_of_a_dismissed_holder_is_closed_at_once)
+{
+	struct rig rig;
+	int served[2];
+	rig_init(&rig, 2, 2);
+	rig.config.queue_timeout = 3600 * CLOCK_SEC;
+	rig_open(&rig, &quiet_service);
+	int held = fill_and_hold(&rig, served);
+	depose_worker_0(&rig);
+	int later = rig_connect(&rig);
+	RIG_UNTIL(&rig, 1, hold_of(&rig)->holder == 1);
+	rig_turn(&rig, 0);
+	cr_assert_eq(hold_of(&rig)->count, 2, "each has one");
+	sock_reset(held);
+	RIG_UNTIL(&rig, 0, rig_worker(&rig, 0)->held.dead || hold_of(&rig)->count == 1);
+	cr_assert_eq(hold_of(&rig)->count, 1, "the dead one keeps its descriptor");
+	cr_assert_eq(rig_worker(&rig, 0)->held.watch.fd, -1);
+	cr_assert_eq(shed_for(&rig, SHED_ABORTED), 1);
+	cr_assert_eq(rig_look(later), '-');
+	close_clients(served, 2);
+	(void)close(later);
+	rig_close(&rig);
+}
+
+/* While it is full the holder alone looks: portctl limits asks for how long nobody did. */
+Test(hold_edges, each_step_of_the_holder_is_a_look_at_the_queue)
+{
+	struct rig rig;
+	int served[2];
+	rig_init(&rig, 1, 2);
+	rig.config.queue_timeout = 3600 * CLOCK_SEC;
+	rig_open(&rig, &quiet_service);
+	int held = fill_and_hold(&rig, served);
+	rig.now += CLOCK_SEC;
+	conn_close(rig_newest(&rig, 0), CLOSE_CLIENT);
+	rig_turn(&rig, 0);
+	cr_assert_eq(atomic_load(&rig.port->burst.looked), rig.now);
+	cr_assert_eq(atomic_load(&rig.port->burst.pause), 0, "one was held all the time");
+	close_clients(served, 2);
+	(void)close(held);
+	rig_close(&rig);
+}
