@@ -381,11 +381,6 @@ static int control_on_pause_end(sd_event_source *source, uint64_t usec, void *ar
 	return 0;
 }
 
-static int control_accept4(struct control *c)
-{
-	return accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-}
-
 static int control_accept(struct control *c)
 {
 	/* What a worker lends is not for this client: it has the reserve. */
@@ -393,7 +388,7 @@ static int control_accept(struct control *c)
 		errno = EMFILE;
 		return -1;
 	}
-	int fd = control_accept4(c), err = errno;
+	int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), err = errno;
 	fdtable_leave();
 	errno = err;
 	return fd;
@@ -405,7 +400,7 @@ static int control_accept_lent(struct control *c, unsigned keep)
 	fdtable_lock();
 	if (reserve_available(c->reserve) > keep)
 		(void)reserve_lend(c->reserve, 1);
-	int fd = control_accept4(c);
+	int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	int err = errno;
 	fdtable_unlock();
 	errno = err;
