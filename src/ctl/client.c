@@ -3,7 +3,8 @@
  *
  * Invariants: one deadline covers all of client_ask, from connect to end of file, so neither a
  * portd that stands still nor one that sends a byte now and then can keep the caller;
- * memory is bounded by CLIENT_ANSWER_MAX, and by a few lines for client_ask_lines; an answer is complete or it is none: end of
+ * memory is bounded by CLIENT_ANSWER_MAX, and by a few lines for client_ask_lines; whoever sits behind
+ * the socket, nothing leaves this file that a terminal would obey; an answer is complete or it is none: end of
  * file is the only mark of its end, so one that stops in the midst of a line was cut.
  *
  * Reads next: output.c.
@@ -108,6 +109,23 @@ static int send_request(int fd, const char *request, uint64_t deadline)
 	return 0;
 }
 
+void client_clean(char *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((bytes[i] < ' ' || bytes[i] > '~') && bytes[i] != '\n')
+			bytes[i] = '?';
+}
+
+static size_t count_lines(const char *bytes, size_t len)
+{
+	size_t n = 0;
+
+	for (const char *at = bytes, *end = bytes + len;
+	        (at = memchr(at, '\n', (size_t)(end - at))); at++)
+		n++;
+	return n;
+}
+
 /* Makes room for at least one byte more and the NUL. */
 static int make_room(struct client_answer *a, size_t *size)
 {
@@ -128,7 +146,7 @@ static int make_room(struct client_answer *a, size_t *size)
 
 static int receive_answer(int fd, uint64_t deadline, struct client_answer *a)
 {
-	size_t size = 0;
+	size_t size = 0, lines = 0;
 
 	for (;;) {
 		int r = make_room(a, &size);
@@ -143,12 +161,17 @@ static int receive_answer(int fd, uint64_t deadline, struct client_answer *a)
 			break;
 		if (n < 0 && !err_is_again(errno))
 			return -errno;
-		if (n > 0)
-			a->len += (size_t)n;
+		if (n < 0)
+			continue;
+		lines += count_lines(a->bytes + a->len, (size_t)n);
+		if (lines > CLIENT_ANSWER_LINES_MAX)
+			return CLIENT_HUGE;
+		a->len += (size_t)n;
 	}
 	if (a->len == 0)
 		return CLIENT_EMPTY;
 	a->bytes[a->len] = '\0';
+	client_clean(a->bytes, a->len);
 	return a->bytes[a->len - 1] == '\n' ? 0 : CLIENT_CUT;
 }
 
@@ -192,6 +215,7 @@ static int take_lines(char *buf, size_t *len, client_line_fn *take, void *arg)
 
 static int receive_lines(int fd, uint64_t patience_ns, client_line_fn *take, void *arg)
 {
+	uint64_t end = clock_add(clock_now(), CLIENT_LINES_NS);
 	size_t len = 0, size = 16 * CLIENT_LINE_MAX;
 	bool any = false;
 	OWN_MEM char *buf = malloc(size);
@@ -199,7 +223,9 @@ static int receive_lines(int fd, uint64_t patience_ns, client_line_fn *take, voi
 	if (!buf)
 		return -ENOMEM;
 	for (;;) {
-		int r = wait_for(fd, POLLIN, clock_add(clock_now(), patience_ns));
+		uint64_t now = clock_now(), patient = clock_add(now, patience_ns);
+		int r = now < end ? wait_for(fd, POLLIN, patient < end ? patient : end)
+		                  : CLIENT_TIMEOUT;
 		if (r)
 			return r;
 		ssize_t n = recv(fd, buf + len, size - len, 0);
@@ -210,6 +236,7 @@ static int receive_lines(int fd, uint64_t patience_ns, client_line_fn *take, voi
 		if (n < 0)
 			continue;
 		any = true;
+		client_clean(buf + len, (size_t)n);
 		len += (size_t)n;
 		r = take_lines(buf, &len, take, arg);
 		if (r)

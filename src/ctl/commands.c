@@ -16,11 +16,15 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "base/plural.h"
 #include "ctl/limits.h"
 #include "ctl/output.h"
 #include "ctl/reason.h"
 
 #define REASON_MAX 1024
+/* Of a refusal; a configuration may have many mistakes. */
+#define REFUSAL_LINES    100U
+#define REFUSAL_LINE_MAX 1024
 
 int commands_put(const char *text, size_t len)
 {
@@ -44,19 +48,38 @@ int commands_no_portd(const char *path)
 	return EXIT_NO_ANSWER;
 }
 
-int commands_refused(const char *text, size_t len)
+/* A line of at most REFUSAL_LINE_MAX bytes; what is not printable comes out as \xNN. */
+static void refused_line(const char *text, size_t len)
 {
-	(void)fputs("portctl: ", stderr);
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; i < len && i < REFUSAL_LINE_MAX; i++) {
 		unsigned char c = (unsigned char)text[i];
 
-		if (c == '\n' || (c >= ' ' && c <= '~'))
+		if (c >= ' ' && c <= '~')
 			(void)putc(c, stderr);
 		else
 			(void)fprintf(stderr, "\\x%02x", c);
 	}
-	if (len == 0 || text[len - 1] != '\n')
-		(void)putc('\n', stderr);
+	(void)fputs(len > REFUSAL_LINE_MAX ? "...\n" : "\n", stderr);
+}
+
+int commands_refused(const char *text, size_t len)
+{
+	const char *end = text + len;
+	size_t lines = 0;
+
+	(void)fputs("portctl: ", stderr);
+	do {
+		const char *eol = memchr(text, '\n', (size_t)(end - text));
+
+		if (!eol)
+			eol = end;
+		if (lines++ < REFUSAL_LINES)
+			refused_line(text, (size_t)(eol - text));
+		text = eol < end ? eol + 1 : end;
+	} while (text < end);
+	if (lines > REFUSAL_LINES)
+		(void)fprintf(stderr, "portctl: ... and %zu more line%s\n",
+		        lines - REFUSAL_LINES, PLURAL(lines - REFUSAL_LINES));
 	return EXIT_REFUSED;
 }
 

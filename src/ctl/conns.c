@@ -161,6 +161,8 @@ int conns_add(struct conns_list *list, const struct conns_row *row)
 		}
 		return 0;
 	}
+	if (!heap && list->n_rows == CONNS_ROWS_MAX)
+		return -E2BIG;
 	if (list->n_rows == list->room && make_room(list) < 0)
 		return -ENOMEM;
 	list->rows[list->n_rows++] = *row;
@@ -207,8 +209,12 @@ static int read_row(char *const *word, struct conns_row *ret)
 	return 0;
 }
 
+/* Each worker once: they come in order. */
 static int add_missing(struct conns_list *list, uint64_t worker)
 {
+	if (worker >= CONNS_WORKERS_MAX ||
+	        (list->n_missing > 0 && worker <= list->missing[list->n_missing - 1]))
+		return -EBADMSG;
 	uint64_t *missing =
 	        reallocarray(list->missing, list->n_missing + 1, sizeof(*missing));
 
@@ -245,9 +251,9 @@ static int take_line(void *arg, char *line)
 	size_t n = 0;
 
 	if (!a->begun && strncmp(line, "error:", 6) == 0) {
-		if (!*a->error)
-			(void)snprintf(a->error, sizeof(a->error), "%s", line);
-		return 0;
+		/* One says enough, and nothing comes after it. */
+		(void)snprintf(a->error, sizeof(a->error), "%s", line);
+		return -ECANCELED;
 	}
 	for (char *w = strtok_r(line, " ", &rest); w && n < ARRAY_SIZE(word);
 	        w = strtok_r(NULL, " ", &rest))
@@ -270,7 +276,14 @@ static int ask(const struct command_call *call, struct conns_list *list)
 
 	if (r == -EBADMSG)
 		return commands_no_portd(call->path);
-	if (r == 0 && *a.error)
+	if (r == -E2BIG) {
+		(void)fprintf(stderr,
+		        "portctl: more than %llu connections; --limit N lists the first "
+		        "N\n",
+		        (unsigned long long)CONNS_ROWS_MAX);
+		return EXIT_REFUSED;
+	}
+	if (*a.error && (r == 0 || r == -ECANCELED))
 		return commands_refused(a.error, strlen(a.error));
 	if (r == 0 && !a.ended)
 		r = CLIENT_CUT;

@@ -15,6 +15,11 @@
 /* Rows of text on a terminal, where --limit does not say anything else. */
 #define CONNS_TERMINAL_ROWS 100U
 #define CONNS_NO_LIMIT      UINT64_MAX
+/* Rows that are kept without a limit: some 200 MB of memory, whatever portd, or who sits in its place,
+ * says that it has. */
+#define CONNS_ROWS_MAX (UINT64_C(2) << 20)
+/* As many as portd may have. */
+#define CONNS_WORKERS_MAX 1024U
 
 /* An open connection as portd told of it; times in us. */
 struct conns_row {
@@ -44,7 +49,7 @@ int conns_parse_sort(const char *name, int (**ret)(const void *a, const void *b)
 extern const char conns_sorts[];
 
 /* Keeps row if it is one of the first `limit` so far: O(log limit) time, and the memory of at most
- * `limit` rows. Returns 0 or -ENOMEM. */
+ * `limit` rows. Returns 0, -ENOMEM, or -E2BIG: without a limit there are more than CONNS_ROWS_MAX. */
 int conns_add(struct conns_list *list, const struct conns_row *row);
 /* Puts the rows that were kept into their order. */
 void conns_sort(struct conns_list *list);

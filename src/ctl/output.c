@@ -23,6 +23,7 @@
 
 #include "base/err.h"
 #include "base/own.h"
+#include "ctl/client.h"
 
 int output_guard_standard(void)
 {
@@ -59,7 +60,20 @@ static int write_all(int fd, const char *bytes, size_t len)
 
 int output_write_standard(const char *bytes, size_t len)
 {
-	return write_all(STDOUT_FILENO, bytes, len);
+	char clean[4096];
+	int r = 0;
+
+	/* What portd says is clean; what else is printed are names, of files and control groups, and
+	 * others choose them. */
+	while (r == 0 && len > 0) {
+		size_t n = len < sizeof(clean) ? len : sizeof(clean);
+		memcpy(clean, bytes, n);
+		client_clean(clean, n);
+		r = write_all(STDOUT_FILENO, clean, n);
+		bytes += n;
+		len -= n;
+	}
+	return r;
 }
 
 /* Fills the file, makes it last, gives it its name. */

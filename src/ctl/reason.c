@@ -94,8 +94,10 @@ void reason_format(const char *path, int outcome, int err, unsigned timeout_s, c
 		break;
 	case CLIENT_HUGE:
 		(void)snprintf(buf, size,
-		        "the answer from %s is longer than any of portd's (%u MiB)", path,
-		        CLIENT_ANSWER_MAX >> 20);
+		        "the answer from %s is longer than any of portd's (%u MiB, %u "
+		        "lines, %u bytes a row)",
+		        path, CLIENT_ANSWER_MAX >> 20, CLIENT_ANSWER_LINES_MAX,
+		        CLIENT_LINE_MAX);
 		break;
 	default:
 		errno = -outcome;
