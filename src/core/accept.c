@@ -130,11 +130,28 @@ bool worker_check_short(struct worker *w, bool now)
 	return true;
 }
 
+/* accept4 works: a row of errors, if there was one, is over. */
+static void end_failures(struct worker *w)
+{
+	w->failures = 0;
+	if (w->last_pause == 0)
+		return;
+	w->last_pause = 0;
+	atomic_store(&w->failing, false);
+}
+
+/* Somebody has destroyed the listener. main makes it listen again, or ends portd. */
+static bool is_listener_lost(const struct worker *w, int err)
+{
+	struct listener_queue queue;
+	return err == EINVAL && listener_read_queue(w->port->listen_fd, &queue) == 0 &&
+	       !queue.listening;
+}
+
 static int judge_error(struct worker *w, int err)
 {
 	if (err == EAGAIN) {
-		w->failures = 0;
-		w->last_pause = 0;
+		end_failures(w);
 		return WORKER_ACCEPT_NOTHING;
 	}
 	/* The listener was shut down under us: that is no error of a connection. */
@@ -159,7 +176,12 @@ static int judge_error(struct worker *w, int err)
 	case CLASS_UNKNOWN:
 		break;
 	}
-	worker_tell(w, &(struct event){.kind = EVENT_ACCEPT_ERROR, .err = err});
+	if (is_listener_lost(w, err)) {
+		worker_tell_main(w);
+	} else {
+		atomic_store(&w->failing, true);
+		worker_tell(w, &(struct event){.kind = EVENT_ACCEPT_ERROR, .err = err});
+	}
 	pause_for(w, ACCEPT_ODD_PAUSE);
 	return WORKER_ACCEPT_PAUSE;
 }
@@ -204,8 +226,7 @@ int worker_accept_one(
 		listener_vary_keepalive(listen_fd, w->config->keepalive,
 		        w->accepts / ACCEPT_PROBED_TOGETHER + w->id);
 	PROBE_ACCEPT(w->id, fd);
-	w->failures = 0;
-	w->last_pause = 0;
+	end_failures(w);
 	if (!through_kept)
 		w->retry_after = 0;
 	*ret_fd = fd;

@@ -119,20 +119,76 @@ static int read_option(int fd, int name, int *ret)
 	return getsockopt(fd, SOL_SOCKET, name, ret, &len) < 0 ? -errno : 0;
 }
 
-int listener_adopt(int fd, uint64_t keepalive_ns, struct addr *ret_address)
+static int read_info(int fd, struct tcp_info *ret)
+{
+	socklen_t len = sizeof(*ret);
+	*ret = (struct tcp_info){0};
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) < 0 ? -errno : 0;
+}
+
+/* Takes away what is left of the end that somebody gave to the socket. A port that the kernel chose
+ * went with it, so that it is bound again; any other is still bound (EINVAL). */
+static int begin_again(int fd, const struct addr *address)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct sockaddr_storage sa;
+	socklen_t len = addr_to_sockaddr(address, &sa);
+	if (connect(fd, &none, sizeof(none)) < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINVAL)
+		return -errno;
+	return 0;
+}
+
+int listener_listen(int fd, const struct addr *address, uint64_t backlog)
+{
+	struct addr bound;
+	int listens = 0;
+	int r = read_option(fd, SO_ACCEPTCONN, &listens);
+	if (r == 0 && !listens)
+		r = begin_again(fd, address);
+	if (r == 0 && listen(fd, (int)backlog) < 0)
+		r = -errno;
+	if (r < 0 || listens)
+		return r;
+	/* Not bound any more, it would listen on a port of the kernel's choice. */
+	r = read_address(fd, &bound);
+	if (r == 0 && bound.port == address->port)
+		return 0;
+	listener_retire(fd);
+	return r < 0 ? r : -EADDRNOTAVAIL;
+}
+
+/* A socket that does not listen, but might: bound, and no connection. */
+static int adopt_silent(int fd, const struct addr *address, bool *ret_revived)
+{
+	struct tcp_info info;
+	int r = read_info(fd, &info);
+	if (r < 0)
+		return r;
+	if (info.tcpi_state != TCP_CLOSE || address->port == 0)
+		return LISTENER_NOT_LISTENING;
+	r = listener_listen(fd, address, SOMAXCONN);
+	*ret_revived = r == 0;
+	return r;
+}
+
+int listener_adopt(
+        int fd, uint64_t keepalive_ns, struct addr *ret_address, bool *ret_revived)
 {
 	int protocol = 0, listens = 0;
+	*ret_revived = false;
 	int r = read_option(fd, SO_PROTOCOL, &protocol);
 	if (r == -ENOTSOCK || (r == 0 && protocol != IPPROTO_TCP))
 		return LISTENER_NOT_TCP;
 	if (r == 0)
 		r = read_option(fd, SO_ACCEPTCONN, &listens);
-	if (r == 0 && !listens)
-		return LISTENER_NOT_LISTENING;
 	if (r == 0)
 		r = read_address(fd, ret_address);
 	if (r == -EAFNOSUPPORT)
 		return LISTENER_NOT_TCP;
+	if (r == 0 && !listens)
+		r = adopt_silent(fd, ret_address, ret_revived);
 	if (r == 0)
 		r = keepalive_ns > 0 ? set_keepalive(fd, keepalive_ns)
 		                     : set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
@@ -167,13 +223,6 @@ void listener_retire(int fd)
 	(void)shutdown(fd, SHUT_RD);
 }
 
-static int read_info(int fd, struct tcp_info *ret)
-{
-	socklen_t len = sizeof(*ret);
-	*ret = (struct tcp_info){0};
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) < 0 ? -errno : 0;
-}
-
 int listener_read_queue(int fd, struct listener_queue *ret)
 {
 	struct tcp_info info;
@@ -181,9 +230,9 @@ int listener_read_queue(int fd, struct listener_queue *ret)
 	if (r < 0)
 		return r;
 	/* Not listening (yet, or any more): there is no queue. */
-	bool listening = info.tcpi_state == TCP_LISTEN;
-	ret->depth = listening ? info.tcpi_unacked : 0;
-	ret->effective = listening ? info.tcpi_sacked : 0;
+	ret->listening = info.tcpi_state == TCP_LISTEN;
+	ret->depth = ret->listening ? info.tcpi_unacked : 0;
+	ret->effective = ret->listening ? info.tcpi_sacked : 0;
 	return 0;
 }
 

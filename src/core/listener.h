@@ -24,13 +24,21 @@ int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd
 /* Why a socket cannot be portd's listener. */
 enum listener_refusal {
 	LISTENER_NOT_TCP = 1,  /* no socket, or not TCP over IPv4 or IPv6 */
-	LISTENER_NOT_LISTENING /* a connection, or bound only */
+	LISTENER_NOT_LISTENING /* a connection, or not bound */
 };
 
 /* Makes a socket that somebody else has bound and put into the listening state into portd's
- * listener: non-blocking, close-on-exec, keepalive as for listener_open (0: switched off). fd stays
- * the caller's. Returns 0 with the address bound, an enum listener_refusal, or -errno. */
-int listener_adopt(int fd, uint64_t keepalive_ns, struct addr *ret_address);
+ * listener: non-blocking, close-on-exec, keepalive as for listener_open (0: switched off). One that is
+ * bound but does not listen, as after `ss -K`, is made to listen, and *ret_revived is true. fd stays the
+ * caller's. Returns 0 with the address bound, an enum listener_refusal, or -errno. */
+int listener_adopt(
+        int fd, uint64_t keepalive_ns, struct addr *ret_address, bool *ret_revived);
+
+/* listen(2): fd, which is bound to `address`, listens with this backlog, also where somebody has taken
+ * it out of the listening state: by shutdown(2) of a copy, or by `ss -K`, after which listen(2) alone
+ * would give connections that are shut down already. Returns 0 or -errno: -EADDRINUSE if somebody else
+ * has the address by now. */
+int listener_listen(int fd, const struct addr *address, uint64_t backlog);
 
 /* From now on accepted sockets inherit another idle time, from T/4 to T/2, one for each n; to be
  * called every few connections, with T > 0. The kernel's timers of half a minute fire some two
@@ -53,6 +61,7 @@ void listener_retire(int fd);
 struct listener_queue {
 	uint32_t depth;     /* TCP_INFO tcpi_unacked on a listener; ss: Recv-Q */
 	uint32_t effective; /* tcpi_sacked; ss: Send-Q */
+	bool listening;     /* false: there is no queue, and both are 0 */
 };
 
 /* Returns 0 or -errno. */

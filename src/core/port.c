@@ -235,30 +235,6 @@ int port_start(struct port *port)
 	return r;
 }
 
-static int listen_as(struct port *port, const struct config *config)
-{
-	/* The gate's opening brings the new one. */
-	if (port->gate_closed)
-		return 0;
-	return listen(port->listen_fd, (int)config->backlog) < 0 ? -errno : 0;
-}
-
-int port_set_gate(struct port *port, bool closed)
-{
-	uint64_t now = clock_now();
-	if (port->gate_closed == closed)
-		return 0;
-	if (listen(port->listen_fd, closed ? 0 : (int)port->versions->config.backlog) < 0)
-		return -errno;
-	port->gate_closed = closed;
-	if (closed)
-		port->gates++;
-	else
-		port->gated_ns += now - port->gate_since;
-	port->gate_since = now;
-	return 1;
-}
-
 bool port_spell(struct port *port, struct state_spell *ret)
 {
 	(void)pthread_mutex_lock(&port->spell_lock);
@@ -269,7 +245,7 @@ bool port_spell(struct port *port, struct state_spell *ret)
 
 int port_open(struct port *port)
 {
-	int r = listen_as(port, &port->versions->config);
+	int r = port_listen(port, atomic_load(&port->config));
 	if (r == 0)
 		set_phase(port, PORT_OPEN);
 	return r;
@@ -283,7 +259,7 @@ int port_reconfigure(
 	if (!version)
 		return -ENOMEM;
 	/* The same backlog too: net.core.somaxconn may have been raised since. */
-	int r = listen_as(port, config);
+	int r = port_listen(port, config);
 	if (r < 0) {
 		(void)free_version(version);
 		return r;

@@ -69,6 +69,18 @@ int port_listener(const struct port *port);
  * (listen(fd, 0)); open, it has the configured backlog. Open connections are not touched. Returns 1
  * if that is a change, 0 if it was so, or -errno of listen. */
 int port_set_gate(struct port *port, bool closed);
+/* Outcomes of port_check_listener beside 0. */
+enum port_listening {
+	PORT_LISTENS_AGAIN =
+	        1,            /* it was destroyed, and does not suffer from it any more */
+	PORT_ACCEPTS_NOTHING, /* it listens; accept4 fails for everybody who tries */
+};
+
+/* Does the port still work, by what the kernel says and not by what was done once? A listener that was
+ * destroyed (ss -K, shutdown(2) of a copy) is made to listen again. To be called with every tick, and
+ * when a worker has something to say. Returns 0, an enum port_listening, or -errno: it does not listen,
+ * and cannot. Not between port_stop and the end, where it is not to listen. */
+int port_check_listener(struct port *port);
 /* The spell of being full that is on. Returns true and fills *ret if one is; port_next_event has, or
  * has had, its beginning then. */
 bool port_spell(struct port *port, struct state_spell *ret);

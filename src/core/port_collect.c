@@ -1,7 +1,8 @@
 /*
  * port_collect.c - the port in figures: one snapshot for everybody who asks.
  *
- * Invariant: it takes time that depends on the number of workers only, and changes nothing.
+ * Invariant: it takes time that depends on the number of workers only, and changes nothing but that the
+ * state says what the kernel says of the listener.
  *
  * Reads next: port_explain.c.
  */
@@ -97,11 +98,12 @@ void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
 	        .budget = port->budget,
 	        .held = atomic_load(&port->hold.count),
 	};
-	ret->state = state_read(&port->state, now, ret->time_in_state_ns);
-
 	struct listener_queue queue = {0};
 	uint32_t drops = 0;
 	(void)listener_read_queue(port->listen_fd, &queue);
+	if (port_is_down(port, &queue))
+		state_set_down(&port->state, true, now);
+	ret->state = state_read(&port->state, now, ret->time_in_state_ns);
 	(void)listener_read_drops(port->listen_fd, &drops);
 	port_note_depth(port, queue.depth);
 	ret->backlog_effective = queue.effective;

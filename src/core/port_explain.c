@@ -87,6 +87,7 @@ static bool explain_slots(struct port *port, uint64_t now, struct port_verdict *
 	(void)listener_read_queue(port->listen_fd, &queue);
 	v->queue = queue.depth;
 	v->queue_max = queue.effective;
+	v->is_down = port_is_down(port, &queue);
 	v->gate_closed = port->gate_closed;
 	return able;
 }
@@ -154,6 +155,10 @@ static void explain_outcome(const struct port *port, const struct config *c, boo
 	v->would = SHED_COUNT;
 	if (port_phase(port) >= PORT_STOPPED) {
 		v->outcome = atomic_load(&port->keeps_queue) ? PORT_LEFT : PORT_REFUSED;
+		return;
+	}
+	if (v->is_down) {
+		v->outcome = v->queue > 0 ? PORT_UNACCEPTED : PORT_REFUSED;
 		return;
 	}
 	bool trial = c->dry_run && !draining;

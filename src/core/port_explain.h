@@ -44,7 +44,8 @@ enum port_outcome {
 	PORT_SHED_SOME,       /* or served: see PORT_RULE_SOME */
 	PORT_UNANSWERED, /* the kernel drops its SYN: the queue is full, or the gate closed */
 	PORT_LEFT,       /* portd stops; it waits for the next one */
-	PORT_REFUSED     /* portd stops */
+	PORT_UNACCEPTED, /* it waits until accept4 works again */
+	PORT_REFUSED     /* portd stops, or the kernel does not listen for it */
 };
 
 struct port_verdict {
@@ -70,6 +71,7 @@ struct port_verdict {
 	uint32_t priority_used, priority_max;
 	uint32_t queue, queue_max, held;
 	bool gate_closed;
+	bool is_down;  /* nobody can connect */
 	bool is_short; /* a worker is, of descriptors */
 	uint64_t
 	        idlest; /* for how long the one idle longest has been, ns; only with evict_idle */

@@ -2,7 +2,7 @@
  * state.c - the state that holds, and the time spent in each.
  *
  * Invariants, under the lock: in_state is settled up to `since`, and its sum is the time
- * from state_init to `since`. Between two settlements `draining` and `in_spell` do not
+ * from state_init to `since`. Between two settlements `down`, `draining` and `in_spell` do not
  * change, but `shedding` may have run out unseen: settle() cuts the span there, so nobody
  * needs a timer. A time older than `since` (a caller that read its clock before another
  * one got the lock) settles nothing and never takes anything back.
@@ -15,7 +15,7 @@
  *      ▼ │                                       ▼ │
  *     shedding ◀───────────────────────────────────┘
  *
- *     draining covers all of them while it lasts; what is below it goes on.
+ *     draining covers all of them while it lasts, and down covers draining; what is below goes on.
  *
  * Reads next: hold.h.
  */
@@ -31,6 +31,7 @@ static const char *const state_names[STATE_COUNT] = {
         [STATE_SHEDDING] = "shedding",
         [STATE_FULL] = "full",
         [STATE_DRAINING] = "draining",
+        [STATE_DOWN] = "down",
 };
 
 /* When `shedding` runs out; 0 if nobody was shed as short so far. */
@@ -41,6 +42,8 @@ static uint64_t shedding_until(const struct state_machine *m)
 
 static enum state state_at(const struct state_machine *m, uint64_t now)
 {
+	if (m->down)
+		return STATE_DOWN;
 	if (m->draining)
 		return STATE_DRAINING;
 	if (atomic_load_explicit(&m->in_spell, memory_order_relaxed))
@@ -168,6 +171,14 @@ void state_set_draining(struct state_machine *m, bool draining, uint64_t now)
 	pthread_mutex_lock(&m->lock);
 	settle(m, now);
 	m->draining = draining;
+	pthread_mutex_unlock(&m->lock);
+}
+
+void state_set_down(struct state_machine *m, bool down, uint64_t now)
+{
+	pthread_mutex_lock(&m->lock);
+	settle(m, now);
+	m->down = down;
 	pthread_mutex_unlock(&m->lock);
 }
 

@@ -1,9 +1,11 @@
 /*
- * state.h - open, shedding, full, draining: which one holds, since when, and for how long
- * each has held in all.
+ * state.h - open, shedding, full, draining, down: which one holds, since when, and for how
+ * long each has held in all.
  *
  * The first that holds, in this order:
  *
+ *   down       nobody can connect, and not for want of room: the kernel does not listen for
+ *              portd, or accept4 fails for everybody
  *   draining   the operator said so, or portd is stopping
  *   full       a spell without slots or without descriptors, from the moment that the last one
  *              went (or a client found none) until open connections are down to low_watermark
@@ -31,6 +33,7 @@ enum state {
 	STATE_SHEDDING,
 	STATE_FULL,
 	STATE_DRAINING,
+	STATE_DOWN,
 	STATE_COUNT
 };
 
@@ -57,7 +60,7 @@ struct state_machine {
 	uint64_t since; /* up to when in_state is settled */
 	uint64_t in_state[STATE_COUNT];
 	uint64_t shed_at; /* the last shed for a reason that is SHORT; 0: none */
-	bool draining;
+	bool draining, down;
 	struct state_spell spell; /* while in_spell */
 	_Atomic bool in_spell;    /* read without the lock on the hot path */
 	_Atomic uint64_t spell_shed;
@@ -88,13 +91,14 @@ bool state_note_shed(struct state_machine *m, bool is_short, uint64_t now);
 /* The queue was seen this deep. */
 void state_note_depth(struct state_machine *m, uint64_t depth);
 void state_set_draining(struct state_machine *m, bool draining, uint64_t now);
+void state_set_down(struct state_machine *m, bool down, uint64_t now);
 
 /* The state that holds now; ret_in_state, if not NULL, gets the time in each so far, in
  * ns. */
 enum state state_read(
         struct state_machine *m, uint64_t now, uint64_t ret_in_state[STATE_COUNT]);
 
-/* "open", "shedding", "full", "draining". */
+/* "open", "shedding", "full", "draining", "down". */
 const char *state_name(enum state s);
 
 #endif

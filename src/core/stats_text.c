@@ -88,6 +88,8 @@ static const char *state_meaning(const struct stats *s)
 		return "short of descriptors, or not yet down to low_watermark";
 	case STATE_DRAINING:
 		return "newcomers are turned away";
+	case STATE_DOWN:
+		return "nobody can connect, see the log or portctl events";
 	case STATE_COUNT:
 		break;
 	}

@@ -115,9 +115,10 @@ struct worker {
 	_Atomic bool freed;      /* a slot or a descriptor came free at a peer's */
 	_Atomic uint32_t pulse;  /* the last poke answered */
 	_Atomic bool stalled;
-	_Atomic bool paused; /* WORKER_BLOCK_PAUSE */
-	_Atomic bool left;   /* the listener, for good: it accepts nothing any more */
-	_Atomic bool ended;  /* the thread is about to return */
+	_Atomic bool paused;  /* WORKER_BLOCK_PAUSE */
+	_Atomic bool left;    /* the listener, for good: it accepts nothing any more */
+	_Atomic bool failing; /* accept4 does, with an error that has no row */
+	_Atomic bool ended;   /* the thread is about to return */
 	_Atomic(const struct config *) config_seen;
 	_Atomic(struct walk *) walks[WALK_PLACES]; /* those that wait for a piece */
 	struct counters counters;
@@ -167,6 +168,9 @@ struct port {
 	uint64_t gates;      /* how often the gate was closed */
 	uint64_t gated_ns;   /* and for how long, without the time that is on */
 	uint64_t gate_since; /* ns */
+	bool stuck;          /* nobody can accept (port_listen.c) */
+	uint64_t stuck_at;   /* all had accepted so many … */
+	uint64_t stuck_from; /* … the last time that it was not so, ns */
 	unsigned walks;      /* places taken, a bit each */
 	struct config_version *versions; /* the newest first */
 	unsigned next_ring;
@@ -255,6 +259,12 @@ uint32_t port_connections(const struct port *port);
 uint32_t port_ordinary(const struct port *port);
 /* Of those, without whom a dry run (if one is on) has let in against a limit. */
 uint32_t port_asked_open(const struct port *port, bool dry_run);
+/* In port_listen.c: the kernel listens with this configuration's backlog, or with 0 while the gate is
+ * closed. Returns 0 or -errno. */
+int port_listen(struct port *port, const struct config *config);
+/* Can nobody connect, although the port should be open? By what the kernel says of the listener. Main
+ * thread only. */
+bool port_is_down(const struct port *port, const struct listener_queue *queue);
 /* In port_explain.c: a spell began at `now`; with spell_lock. */
 void port_top_begin(struct port *port, uint64_t now);
 /* In port.c: a spell's begin, for want of slots if there is none, and its end. */

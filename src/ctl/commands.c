@@ -145,7 +145,7 @@ static int judge_word(const struct command_call *call, const char *const *words,
 int commands_health(const struct command_call *call)
 {
 	static const char *const states[] = {
-	        "open\n", "shedding\n", "full\n", "draining\n"};
+	        "open\n", "shedding\n", "full\n", "draining\n", "down\n"};
 
 	return judge_word(call, states, ARRAY_SIZE(states));
 }

@@ -20,6 +20,7 @@
 #include "daemon/conns.h"
 #include "daemon/events.h"
 #include "daemon/gate.h"
+#include "daemon/listening.h"
 #include "daemon/pulse.h"
 #include "daemon/reload.h"
 #include "daemon/status.h"
@@ -60,6 +61,7 @@ static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 
 	(void)usec;
 	pulse_tell_events(d);
+	listening_tick(d);
 	pulse_check(d);
 	gate_check(d);
 	conns_check(d);
@@ -88,6 +90,7 @@ static int daemon_on_news(sd_event_source *source, int fd, uint32_t events, void
 	ssize_t n = read(fd, &count, sizeof(count));
 	(void)n;
 	conns_check(d);
+	listening_check(d);
 	pulse_tell_events(d);
 	gate_check(d);
 	if (fdtable_wanted() > 0)
@@ -195,6 +198,14 @@ void daemon_stop(struct daemon *d)
 	if (d->config.drain)
 		(void)notify_send(&d->notify, "EXTEND_TIMEOUT_USEC=" DAEMON_EXTEND_USEC);
 	daemon_end_if_drained(d);
+}
+
+void daemon_fail(struct daemon *d)
+{
+	d->failed = true;
+	if (d->config.drain > DAEMON_FAIL_DRAIN_NS)
+		d->config.drain = DAEMON_FAIL_DRAIN_NS;
+	daemon_stop(d);
 }
 
 /* Ends the workers and says what they have done. */

@@ -21,11 +21,12 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "base/clock.h"
+#include "base/list.h"
 #include "core/config.h"
 #include "core/limits.h"
 #include "core/port.h"
 #include "core/service.h"
-#include "base/list.h"
 #include "daemon/control.h"
 #include "daemon/history.h"
 #include "daemon/inherit.h"
@@ -39,7 +40,10 @@
 /* Asked for again with every tick while draining; it leaves room for port_finish too. */
 #define DAEMON_EXTEND_USEC     "10000000"
 #define DAEMON_RELOAD_TEXT_MAX 200
-#define DAEMON_SERVICES_MAX    8U
+#define DAEMON_WHY_MAX         192
+/* The longest drain of a portd that cannot go on. */
+#define DAEMON_FAIL_DRAIN_NS (5 * CLOCK_SEC)
+#define DAEMON_SERVICES_MAX  8U
 
 /* Spells of being full that have ended, summed up for one line of the log. */
 struct spells {
@@ -87,12 +91,15 @@ struct daemon {
 	uint64_t started;
 	bool draining; /* portctl drain */
 	bool stopping;
+	bool failed; /* it stops because it cannot go on */
 	uint64_t drain_deadline;
 	uint64_t pulsed;
 	uint64_t pulse_looked; /* for answers, last */
 	bool pulse_excused;    /* the last look came late, and judged nobody */
 	unsigned stalled;      /* workers, by the last pulse */
 	unsigned first_stalled;
+	uint64_t down_since; /* listening.h */
+	char down_why[DAEMON_WHY_MAX];
 	uint64_t events_lost;
 	struct spells spells; /* ended since the last line about them */
 	uint64_t status_sent;
@@ -116,6 +123,10 @@ int daemon_run(struct daemon *d);
 
 /* TERM, INT: stop accepting, drain, end; the second call ends at once. */
 void daemon_stop(struct daemon *d);
+
+/* As daemon_stop, because portd cannot go on: with exit status 1, and so that the next one can start
+ * soon, after DAEMON_FAIL_DRAIN_NS at the latest. */
+void daemon_fail(struct daemon *d);
 
 /* Ends the workers, if there are any, and gives everything back. */
 void daemon_close(struct daemon *d);

@@ -162,6 +162,22 @@ void events_accept_error(struct daemon *d, unsigned worker, int err)
 	history_add(&d->history, &e);
 }
 
+void events_down(struct daemon *d)
+{
+	struct history_entry e = entry_of(HISTORY_DOWN);
+
+	history_set_text(&e, d->down_why);
+	history_add(&d->history, &e);
+}
+
+void events_up(struct daemon *d, uint64_t lasted)
+{
+	struct history_entry e = entry_of(HISTORY_UP);
+
+	e.lasted = lasted;
+	history_add(&d->history, &e);
+}
+
 void events_reports_lost(struct daemon *d, uint64_t lost)
 {
 	struct history_entry e = entry_of(HISTORY_REPORTS_LOST);

@@ -33,6 +33,9 @@ void events_reload(struct daemon *d, bool rejected);
 void events_stall(
         struct daemon *d, enum history_kind kind, unsigned id, unsigned stalled);
 void events_accept_error(struct daemon *d, unsigned worker, int err);
+/* The port is down, for d->down_why; it works again, after `lasted` ns. */
+void events_down(struct daemon *d);
+void events_up(struct daemon *d, uint64_t lasted);
 /* So many reports of workers were lost. */
 void events_reports_lost(struct daemon *d, uint64_t lost);
 void events_stopping(struct daemon *d);

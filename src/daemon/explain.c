@@ -45,6 +45,7 @@ static const char *outcome_name(enum port_outcome outcome)
 	        [PORT_SHED_SOME] = "shed_some",
 	        [PORT_UNANSWERED] = "unanswered",
 	        [PORT_LEFT] = "left",
+	        [PORT_UNACCEPTED] = "unaccepted",
 	        [PORT_REFUSED] = "refused",
 	};
 

@@ -275,8 +275,11 @@ const char *explain_outcome(const struct explain *x, char buf[static EXPLAIN_WOR
 		               : "would get no answer to its SYN: the queue is full";
 	case PORT_LEFT:
 		return "would wait for the next portd: this one is stopping";
+	case PORT_UNACCEPTED:
+		return "would wait until portd can accept again: accept4 fails";
 	case PORT_REFUSED:
-		return "would be refused by the kernel: portd is stopping";
+		return v->is_down ? "would be refused by the kernel: nobody listens"
+		                  : "would be refused by the kernel: portd is stopping";
 	}
 	return buf;
 }

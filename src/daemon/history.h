@@ -8,7 +8,7 @@
  * What comes in between is kept back, and written as one entry that says how often and since when,
  * when the minute is over. So the last thing that happened always comes to be told, and nothing that
  * is written changes any more. 512 entries are over four hours of one topic that never rests, and
- * more than an hour of all seven.
+ * more than an hour of all eight.
  *
  * An entry's number grows by one from entry to entry and is never used again: who asks «since N» sees
  * every entry once, and knows how many were lost. Main thread only. Times are ns of CLOCK_MONOTONIC.
@@ -40,6 +40,7 @@ enum history_topic_id {
 	HISTORY_TOPIC_RELOAD,
 	HISTORY_TOPIC_STALL,
 	HISTORY_TOPIC_ERROR,
+	HISTORY_TOPIC_DOWN,
 	HISTORY_TOPIC_LOSS,
 	HISTORY_TOPIC_COUNT,
 	HISTORY_TOPIC_NONE = HISTORY_TOPIC_COUNT
@@ -99,7 +100,8 @@ struct history_entry {
 		struct history_worker worker;
 		struct history_port port;
 		uint64_t lost;               /* REPORTS_LOST */
-		char text[HISTORY_TEXT_MAX]; /* REJECTED: the first mistake */
+		uint64_t lasted;             /* UP: for how long it was down, ns */
+		char text[HISTORY_TEXT_MAX]; /* REJECTED: the first mistake; DOWN: why */
 	};
 };
 

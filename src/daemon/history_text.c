@@ -18,9 +18,14 @@ static const char *cause_name(enum state_cause cause)
 	return cause == STATE_CAUSE_FDS ? "fds" : "slots";
 }
 
+static uint64_t to_ms(uint64_t ns)
+{
+	return (ns + CLOCK_MSEC / 2) / CLOCK_MSEC;
+}
+
 static uint64_t lasted_ms(const struct history_spells *s)
 {
-	return (s->lasted + CLOCK_MSEC / 2) / CLOCK_MSEC;
+	return to_ms(s->lasted);
 }
 
 static void text_full(const struct history_render *r, const struct history_full *f)
@@ -79,6 +84,29 @@ static void text_worker(const struct history_render *r, const struct history_ent
 		(void)fprintf(r->out, "worker %u turns; none is stalled", w->id);
 }
 
+/* What can be on or off. */
+static void text_switch(const struct history_render *r, enum history_kind kind)
+{
+	if (kind == HISTORY_GATE_CLOSED)
+		(void)fprintf(r->out, "SYNs stay unanswered while portd is full");
+	else if (kind == HISTORY_GATE_OPEN)
+		(void)fprintf(r->out, "SYNs are answered again");
+	else if (kind == HISTORY_DRAIN_ON)
+		(void)fprintf(r->out, "newcomers are shed until portctl drain --off");
+	else
+		(void)fprintf(r->out, "newcomers are served again");
+}
+
+static void text_down(const struct history_render *r, const struct history_entry *e)
+{
+	if (e->kind == HISTORY_DOWN)
+		(void)fprintf(r->out, "%s", e->text);
+	else
+		(void)fprintf(r->out,
+		        "the port works again, after %" PRIu64 ".%03" PRIu64 " s",
+		        to_ms(e->lasted) / 1000, to_ms(e->lasted) % 1000);
+}
+
 static void text_words(const struct history_render *r, const struct history_entry *e)
 {
 	const struct history_port *p = &e->port;
@@ -105,16 +133,10 @@ static void text_words(const struct history_render *r, const struct history_entr
 		text_spells(r, e);
 		break;
 	case HISTORY_GATE_CLOSED:
-		(void)fprintf(r->out, "SYNs stay unanswered while portd is full");
-		break;
 	case HISTORY_GATE_OPEN:
-		(void)fprintf(r->out, "SYNs are answered again");
-		break;
 	case HISTORY_DRAIN_ON:
-		(void)fprintf(r->out, "newcomers are shed until portctl drain --off");
-		break;
 	case HISTORY_DRAIN_OFF:
-		(void)fprintf(r->out, "newcomers are served again");
+		text_switch(r, e->kind);
 		break;
 	case HISTORY_RELOADED:
 		(void)fprintf(r->out, "up to %" PRIu64 " connection%s, bound by %s",
@@ -127,6 +149,10 @@ static void text_words(const struct history_render *r, const struct history_entr
 	case HISTORY_TURNS_AGAIN:
 	case HISTORY_ACCEPT_ERROR:
 		text_worker(r, e);
+		break;
+	case HISTORY_DOWN:
+	case HISTORY_UP:
+		text_down(r, e);
 		break;
 	case HISTORY_REPORTS_LOST:
 		(void)fprintf(r->out,
@@ -145,6 +171,12 @@ static void text_words(const struct history_render *r, const struct history_entr
 static void json_number(FILE *out, const char *name, uint64_t n)
 {
 	(void)fprintf(out, ",\"%s\":%" PRIu64, name, n);
+}
+
+static void json_seconds(FILE *out, const char *name, uint64_t ns)
+{
+	(void)fprintf(out, ",\"%s\":%" PRIu64 ".%03" PRIu64, name, to_ms(ns) / 1000,
+	        to_ms(ns) % 1000);
 }
 
 static void json_text(FILE *out, const char *name, const char *text)
@@ -176,8 +208,7 @@ static void json_spells(FILE *out, const struct history_entry *e)
 	char net[PREFIX_TEXT_MAX];
 
 	json_text(out, "cause", cause_name(s->cause));
-	(void)fprintf(out, ",\"lasted_seconds\":%" PRIu64 ".%03" PRIu64,
-	        lasted_ms(s) / 1000, lasted_ms(s) % 1000);
+	json_seconds(out, "lasted_seconds", s->lasted);
 	json_number(out, "shed", s->shed);
 	json_number(out, "queue_peak", s->depth_peak);
 	(void)fprintf(
@@ -234,6 +265,12 @@ static void json_figures(FILE *out, const struct history_entry *e)
 		break;
 	case HISTORY_REJECTED:
 		json_text(out, "mistake", e->text);
+		break;
+	case HISTORY_DOWN:
+		json_text(out, "reason", e->text);
+		break;
+	case HISTORY_UP:
+		json_seconds(out, "lasted_seconds", e->lasted);
 		break;
 	case HISTORY_REPORTS_LOST:
 		json_number(out, "lost", e->lost);

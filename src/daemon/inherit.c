@@ -54,12 +54,13 @@ static int inherit_socket(struct daemon *d, int fd, const char *name)
 {
 	struct addr address;
 	char asked[ADDR_TEXT_MAX], got[ADDR_TEXT_MAX], text[INHERIT_NAME_TEXT];
+	bool revived;
 
 	if (d->origin == LISTENER_SOCKET)
 		return inherit_refuse(name,
 		        "is the second socket; portd holds one port: take one "
 		        "ListenStream= away, or use an instance, portd@NAME");
-	int r = listener_adopt(fd, d->config.keepalive, &address);
+	int r = listener_adopt(fd, d->config.keepalive, &address, &revived);
 	if (r == LISTENER_NOT_TCP)
 		return inherit_refuse(name,
 		        "is no TCP socket; a socket unit for portd has "
@@ -73,6 +74,10 @@ static int inherit_socket(struct daemon *d, int fd, const char *name)
 		        inherit_escape(name, text));
 		return EXIT_SYSTEM;
 	}
+	if (revived)
+		log_warning("the listener '%s' did not listen any more (ss -K, or "
+		            "shutdown(2) of a copy); it does again",
+		        inherit_escape(name, text));
 	if (!inherit_fits(d, &address))
 		log_warning("[listener] address is %s, but the socket unit '%s' holds "
 		            "%s: that "
@@ -91,8 +96,9 @@ static void inherit_stored(struct daemon *d, int fd)
 {
 	struct addr address;
 	char asked[ADDR_TEXT_MAX], got[ADDR_TEXT_MAX];
+	bool revived;
 
-	int r = listener_adopt(fd, d->config.keepalive, &address);
+	int r = listener_adopt(fd, d->config.keepalive, &address, &revived);
 	if (r == 0 && d->listen_fd < 0 && inherit_fits(d, &address)) {
 		d->listen_fd = fd;
 		addr_name_as(&address, &d->config.address, &d->address);

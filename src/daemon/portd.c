@@ -38,7 +38,7 @@ static int portd_run(struct daemon *d)
 
 	r = daemon_run(d);
 	if (r == 0)
-		return EXIT_STOPPED;
+		return d->failed ? EXIT_FAILED : EXIT_STOPPED;
 	errno = -r;
 	log_error("the event loop failed: %m");
 	return EXIT_FAILED;

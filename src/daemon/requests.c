@@ -20,6 +20,7 @@
 #include "daemon/events.h"
 #include "daemon/explain.h"
 #include "daemon/gate.h"
+#include "daemon/listening.h"
 #include "daemon/options.h"
 #include "daemon/reload.h"
 #include "daemon/status.h"
@@ -61,12 +62,16 @@ static void requests_stats(struct daemon *d, const char *format, FILE *out)
 
 static void requests_health(struct daemon *d, FILE *out)
 {
+	listening_check(d);
 	(void)fprintf(out, "%s\n", state_name(status_state(d)));
 }
 
 static void requests_health_live(struct daemon *d, FILE *out)
 {
-	if (d->stalled)
+	listening_check(d);
+	if (d->down_since)
+		(void)fprintf(out, "error: down: %s\n", d->down_why);
+	else if (d->stalled)
 		(void)fprintf(out, "error: worker %u has stalled\n", d->first_stalled);
 	else
 		(void)fprintf(out, "live\n");

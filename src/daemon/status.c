@@ -146,7 +146,9 @@ static bool status_is_short(const struct daemon *d, const struct stats *s)
 static const char *status_reason(
         const struct daemon *d, const struct stats *s, char buf[static STATUS_WHY_MAX])
 {
-	if (s->state != STATE_FULL)
+	if (s->state == STATE_DOWN)
+		(void)snprintf(buf, STATUS_WHY_MAX, "%s", d->down_why);
+	else if (s->state != STATE_FULL)
 		buf[0] = '\0';
 	else if (s->connections >= s->budget.max_connections)
 		(void)status_why(d, s, STATE_CAUSE_SLOTS, buf);

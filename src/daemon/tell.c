@@ -2,7 +2,7 @@
  * tell.c - log lines about load, at a rate that load cannot raise.
  *
  * Invariant: the last line told of what begins and of what ends it (full or out of
- * descriptors, and no longer full; stalled, and turns again) is the newer one. A text that
+ * descriptors, and no longer full; stalled, and turns again; down, and up) is the newer one. A text that
  * its opposite has overtaken is not told any more, only counted.
  *
  * Reads next: status.c.
@@ -29,6 +29,8 @@ static const struct {
         [TELL_GATE] = {false, "change of it", "changes of it", 0},
         [TELL_STALLED] = {true, "stall", "stalls", BIT(TELL_TURNS_AGAIN)},
         [TELL_TURNS_AGAIN] = {true, "recovery", "recoveries", BIT(TELL_STALLED)},
+        [TELL_DOWN] = {true, "such failure", "such failures", BIT(TELL_UP)},
+        [TELL_UP] = {true, "recovery", "recoveries", BIT(TELL_DOWN)},
 };
 
 static bool tell_is_due(uint64_t told, uint64_t pause, uint64_t now)

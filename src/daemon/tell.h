@@ -2,7 +2,7 @@
  * tell.h - log lines about load, at a rate that load cannot raise.
  *
  * Each kind gets at most one line in TELL_KIND_NS, and all kinds together at most one in
- * TELL_ALL_NS (a stalled worker is told at once all the same: it is rare and urgent).
+ * TELL_ALL_NS (a stalled worker and a port that is down are told at once all the same: they are rare and urgent).
  * What comes in between is counted; its last text is kept and told when its time has
  * come, with the count. So the last thing that happened is always told, however short a
  * spell is. Main thread only. Time is an argument (ns).
@@ -30,6 +30,8 @@ enum tell_kind {
 	TELL_GATE,
 	TELL_STALLED,
 	TELL_TURNS_AGAIN,
+	TELL_DOWN,
+	TELL_UP,
 	TELL_KIND_COUNT
 };
 

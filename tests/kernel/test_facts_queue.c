@@ -290,3 +290,33 @@ Test(queue, msg_trunc_discards_without_a_buffer)
 	(void)close(client);
 	(void)close(l.fd);
 }
+
+Test(queue, a_listener_that_was_shut_down_can_listen_again)
+{
+	static const char dead[] =
+	        "a listener that somebody has shut down gives EINVAL to "
+	        "accept4, and its state is no longer LISTEN";
+	static const char again[] = "connect() to AF_UNSPEC, bind() and listen() make it "
+	                            "listen on the same port again";
+	struct fact_listener l = fact_listen(4);
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct sockaddr_in sa;
+	socklen_t len = sizeof(sa);
+	FACT(shutdown(l.fd, SHUT_RDWR) == 0, dead);
+	FACT(accept4(l.fd, NULL, NULL, SOCK_NONBLOCK) < 0 && errno == EINVAL, dead);
+	FACT(fact_info(l.fd).tcpi_state != 10, dead);
+	FACT(connect(l.fd, &none, sizeof(none)) == 0, again);
+	/* Its port was the kernel's choice: it is not bound any more. */
+	FACT(bind(l.fd, (struct sockaddr *)&l.sa, sizeof(l.sa)) == 0, again);
+	FACT(bind(l.fd, (struct sockaddr *)&l.sa, sizeof(l.sa)) < 0 && errno == EINVAL,
+	        again);
+	FACT(listen(l.fd, 4) == 0, again);
+	FACT(getsockname(l.fd, (struct sockaddr *)&sa, &len) == 0 &&
+	                sa.sin_port == l.sa.sin_port,
+	        again);
+	int client = fact_connect(&l), fd = fact_accept(&l);
+	FACT(fd >= 0, again);
+	(void)close(fd);
+	(void)close(client);
+	(void)close(l.fd);
+}

@@ -217,7 +217,7 @@ Test(history, the_ring_keeps_hours)
 {
 	static const enum history_kind all[] = {HISTORY_FULL, HISTORY_GATE_CLOSED,
 	        HISTORY_DRAIN_ON, HISTORY_REJECTED, HISTORY_STALLED, HISTORY_ACCEPT_ERROR,
-	        HISTORY_REPORTS_LOST};
+	        HISTORY_DOWN, HISTORY_REPORTS_LOST};
 
 	_Static_assert(ARRAY_SIZE(all) == HISTORY_TOPIC_COUNT, "one of each topic");
 	cr_expect_gt(kept_ns(all, 1), 4 * HOUR);

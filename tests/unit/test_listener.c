@@ -376,28 +376,30 @@ Test(listener, adopts_a_listener_only)
 	struct opened o = open_or_fail("127.0.0.1:0", 60 * CLOCK_SEC, 8);
 	struct addr address;
 	int pair[2], client;
+	bool revived = true;
 
 	cr_assert_eq(fcntl(o.fd, F_SETFL, 0), 0);
 	cr_assert_eq(fcntl(o.fd, F_SETFD, 0), 0);
-	cr_assert_eq(listener_adopt(o.fd, 0, &address), 0);
+	cr_assert_eq(listener_adopt(o.fd, 0, &address, &revived), 0);
 	cr_assert(addr_equal(&address, &o.addr));
 	cr_assert_eq(option_of(o.fd, SOL_SOCKET, SO_KEEPALIVE), 0, "switched off again");
 	cr_assert(fcntl(o.fd, F_GETFL) & O_NONBLOCK);
 	cr_assert(fcntl(o.fd, F_GETFD) & FD_CLOEXEC);
-	cr_assert_eq(listener_adopt(o.fd, 12 * CLOCK_SEC, &address), 0);
+	cr_assert_eq(listener_adopt(o.fd, 12 * CLOCK_SEC, &address, &revived), 0);
 	cr_assert_eq(option_of(o.fd, IPPROTO_TCP, TCP_KEEPIDLE), 6);
 
 	cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client), 0);
-	cr_assert_eq(listener_adopt(client, 0, &address), LISTENER_NOT_LISTENING);
+	cr_assert_eq(
+	        listener_adopt(client, 0, &address, &revived), LISTENER_NOT_LISTENING);
 	(void)own_close(client);
 	cr_assert_eq(pipe(pair), 0);
-	cr_assert_eq(listener_adopt(pair[0], 0, &address), LISTENER_NOT_TCP);
+	cr_assert_eq(listener_adopt(pair[0], 0, &address, &revived), LISTENER_NOT_TCP);
 	(void)own_close(pair[0]);
 	(void)own_close(pair[1]);
 	int udp = __real_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	cr_assert_eq(listener_adopt(udp, 0, &address), LISTENER_NOT_TCP);
+	cr_assert_eq(listener_adopt(udp, 0, &address, &revived), LISTENER_NOT_TCP);
 	(void)own_close(udp);
-	cr_assert_eq(listener_adopt(-1, 0, &address), -EBADF);
+	cr_assert_eq(listener_adopt(-1, 0, &address, &revived), -EBADF);
 
 	/* Retired, its port can be bound while another descriptor still holds it. */
 	int other = dup(o.fd);
@@ -411,4 +413,51 @@ Test(listener, adopts_a_listener_only)
 	(void)own_close(again.fd);
 	(void)own_close(other);
 	(void)own_close(o.fd);
+}
+
+/* Somebody who shares it shuts it down; ss -K, which needs root, is in tests/e2e. */
+Test(listener, listens_again_on_the_same_port)
+{
+	struct opened o = open_or_fail("127.0.0.1:0", 60 * CLOCK_SEC, 8), again;
+	struct listener_queue queue;
+	struct addr address;
+	char text[ADDR_TEXT_MAX];
+	bool revived = false;
+	int client;
+
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(shutdown(o.fd, SHUT_RDWR), 0);
+		cr_assert_eq(listener_read_queue(o.fd, &queue), 0);
+		cr_assert_not(queue.listening);
+		cr_assert_eq(listener_listen(o.fd, &o.addr, 8), 0);
+		cr_assert_eq(listener_read_queue(o.fd, &queue), 0);
+		cr_assert(queue.listening);
+		cr_assert_eq(queue.effective, 8);
+		cr_assert_eq(connect_to("127.0.0.1", o.addr.port, 0, &client), 0);
+		(void)own_close(client);
+	}
+	/* Of one that listens only the backlog changes. */
+	cr_assert_eq(listener_listen(o.fd, &o.addr, 16), 0);
+	cr_assert_eq(listener_read_queue(o.fd, &queue), 0);
+	cr_assert_eq(queue.effective, 16);
+	cr_assert_gt(queue.depth, 0, "who was queued still is");
+	/* Adopted, too; and not where somebody else has the port by now. */
+	cr_assert_eq(shutdown(o.fd, SHUT_RDWR), 0);
+	cr_assert_eq(listener_adopt(o.fd, 0, &address, &revived), 0);
+	cr_assert(revived);
+	cr_assert(addr_equal(&address, &o.addr));
+	cr_assert_eq(listener_adopt(o.fd, 0, &address, &revived), 0);
+	cr_assert_not(revived);
+	cr_assert_eq(shutdown(o.fd, SHUT_RDWR), 0);
+	cr_assert_eq(try_open(addr_format(&o.addr, text), 0, &again), 0);
+	cr_assert_eq(listen(again.fd, 8), 0);
+	cr_assert_eq(listener_listen(o.fd, &o.addr, 8), -EADDRINUSE);
+	cr_assert_eq(listener_adopt(o.fd, 0, &address, &revived), -EADDRINUSE);
+	(void)own_close(again.fd);
+	(void)own_close(o.fd);
+	/* Not bound at all. */
+	int fresh = __real_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(
+	        listener_adopt(fresh, 0, &address, &revived), LISTENER_NOT_LISTENING);
+	(void)own_close(fresh);
 }

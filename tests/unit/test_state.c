@@ -14,22 +14,27 @@
 #define T0   S(1000)
 
 /* The state at now, and the whole seconds in each so far. */
-static void assert_state(struct state_machine *m, uint64_t now, enum state state,
-        uint64_t open, uint64_t shedding, uint64_t full, uint64_t draining)
+static void assert_times(struct state_machine *m, uint64_t now, enum state state,
+        const uint64_t expected[STATE_COUNT])
 {
-	const uint64_t expected[STATE_COUNT] = {
-	        S(open), S(shedding), S(full), S(draining)};
 	uint64_t in_state[STATE_COUNT];
 	uint64_t sum = 0;
 
 	cr_assert_eq(state_read(m, now, in_state), state, "state %s at %lu s",
 	        state_name(state_read(m, now, NULL)), (unsigned long)((now - T0) / S(1)));
 	for (unsigned i = 0; i < STATE_COUNT; i++) {
-		cr_assert_eq(in_state[i], expected[i], "%lu ns in %s",
+		cr_assert_eq(in_state[i], S(expected[i]), "%lu ns in %s",
 		        (unsigned long)in_state[i], state_name(i));
 		sum += in_state[i];
 	}
 	cr_assert_eq(sum, now - T0);
+}
+
+static void assert_state(struct state_machine *m, uint64_t now, enum state state,
+        uint64_t open, uint64_t shedding, uint64_t full, uint64_t draining)
+{
+	const uint64_t expected[STATE_COUNT] = {open, shedding, full, draining};
+	assert_times(m, now, state, expected);
 }
 
 Test(state, starts_open_and_stays_so)
@@ -182,13 +187,15 @@ Test(state, a_clock_read_too_early_takes_nothing_back)
 
 /* The same rules once more, one second after the other. */
 struct model {
-	bool draining, spell;
+	bool draining, spell, down;
 	int64_t shed_at;
 	uint64_t in_state[STATE_COUNT];
 };
 
 static enum state model_state(const struct model *model, int64_t second)
 {
+	if (model->down)
+		return STATE_DOWN;
 	if (model->draining)
 		return STATE_DRAINING;
 	if (model->spell)
@@ -225,10 +232,14 @@ Test(state, agrees_with_a_model_that_counts_seconds)
 			state_set_draining(&m, !model.draining, now);
 			model.draining = !model.draining;
 			break;
+		case 6:
+		case 7:
+			model.down = !model.down && rand_r(&seed) % 4 == 0;
+			state_set_down(&m, model.down, now);
+			break;
 		case 5:
-			assert_state(&m, now, model_state(&model, second),
-			        model.in_state[0], model.in_state[1], model.in_state[2],
-			        model.in_state[3]);
+			assert_times(
+			        &m, now, model_state(&model, second), model.in_state);
 			break;
 		default:
 			break;
@@ -294,5 +305,6 @@ Test(state, words)
 	cr_assert_str_eq(state_name(STATE_SHEDDING), "shedding");
 	cr_assert_str_eq(state_name(STATE_FULL), "full");
 	cr_assert_str_eq(state_name(STATE_DRAINING), "draining");
+	cr_assert_str_eq(state_name(STATE_DOWN), "down");
 	cr_assert_str_eq(state_name(STATE_COUNT), "?");
 }

@@ -69,7 +69,7 @@ Test(stats, json_has_every_path)
 	        "assert s[\"pid\"] == 4242 and s[\"uptime_seconds\"] == 3723.5\n"
 	        "assert s[\"time_in_state_seconds\"] == {\"open\": 3700, \"shedding\": "
 	        "0,\n"
-	        "    \"full\": 23.5, \"draining\": 0}\n"
+	        "    \"full\": 23.5, \"draining\": 0, \"down\": 0}\n"
 	        "assert s[\"listener\"] == {\"address\": \"127.0.0.1:7777\",\n"
 	        "    \"backlog_configured\": 8192, \"backlog_effective\": 4096,\n"
 	        "    \"queue_depth\": 17, \"queue_depth_peak\": 99, \"kernel_drops\": "
