@@ -152,6 +152,8 @@ static int judge_error(struct worker *w, int err)
 {
 	if (err == EAGAIN) {
 		end_failures(w);
+		if (queue_age_is_known(&w->port->queue_age))
+			queue_age_empty(&w->port->queue_age, w->now);
 		return WORKER_ACCEPT_NOTHING;
 	}
 	/* The listener was shut down under us: that is no error of a connection. */
@@ -214,6 +216,7 @@ int worker_accept_one(
 		err = fd < 0 ? errno : 0;
 		fdtable_leave();
 	}
+	counters_end_call(&w->counters);
 	if (err != 0)
 		return judge_error(w, err);
 	*ret_peer = (struct addr){.family = AF_UNSPEC};
@@ -268,7 +271,7 @@ void worker_admit(struct worker *w, int fd, uint64_t waited_ns, struct ticket *t
 	bool dead = false, measured = waited_ns != CLOCK_INFINITY;
 	if (!measured &&
 	        (state_is_spell(&w->port->state) || ++w->sample % WORKER_SAMPLE == 0))
-		dead = listener_read_age(fd, &waited_ns) == 1;
+		dead = worker_read_age(w, fd, &waited_ns) == 1;
 	else if (measured || !tells_itself(w))
 		dead = sock_is_dead(fd);
 	else
@@ -384,7 +387,7 @@ static void accept_batch(struct worker *w)
 		int fd = -1;
 		int r = worker_accept_one(w, false, &fd, &peer);
 		if (r == 0) {
-			if (gap > 0 && listener_read_age(fd, &age) == 0)
+			if (gap > 0 && worker_read_age(w, fd, &age) == 0)
 				burst_note_pause(&w->port->burst, gap, age);
 			gap = 0;
 			judge_and_admit(w, fd, &peer);

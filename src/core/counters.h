@@ -77,6 +77,8 @@ struct counts {
 /* A block: the same rows, each atomic. */
 struct counters {
 	_Alignas(64) _Atomic uint64_t row[sizeof(struct counts) / sizeof(uint64_t)];
+	/* Calls of accept4 that have returned; COUNTER_ACCEPT_CALLS has each before it begins. */
+	_Atomic uint64_t calls_over;
 };
 
 #define COUNTERS_ROW(field) (offsetof(struct counts, field) / sizeof(uint64_t))
@@ -97,6 +99,16 @@ static inline uint64_t counters_get(const struct counters *c, enum counter which
 {
 	return atomic_load_explicit(
 	        &c->row[COUNTERS_ROW(counter) + (size_t)which], memory_order_relaxed);
+}
+/* The call of accept4 that was counted last has returned. Owner only. */
+static inline void counters_end_call(struct counters *c)
+{
+	atomic_store_explicit(&c->calls_over, counters_get(c, COUNTER_ACCEPT_CALLS),
+	        memory_order_release);
+}
+static inline uint64_t counters_calls_over(const struct counters *c)
+{
+	return atomic_load_explicit(&c->calls_over, memory_order_acquire);
 }
 static inline void counters_add_shed(struct counters *c, enum shed_reason reason)
 {

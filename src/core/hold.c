@@ -175,9 +175,8 @@ static enum step step_passing(struct worker *w)
 static bool queue_is_high(struct worker *w)
 {
 	struct listener_queue queue;
-	if (listener_read_queue(w->port->listen_fd, &queue) < 0)
+	if (port_look_at_queue(w->port, w->now, &queue) < 0)
 		return false;
-	port_note_depth(w->port, queue.depth);
 	/* 0: behind the closed gate the queue is as short as can be, on purpose. Asked of the
 	 * kernel, as it comes with the depth: a flag of ours would be early or late. */
 	return queue.effective > 0 &&
@@ -316,7 +315,7 @@ static enum step place(struct worker *w, int fd, int owner, const struct addr *p
 	uint64_t age = 0;
 	struct ticket ticket;
 	enum shed_reason reason = SHED_ABORTED;
-	if (listener_read_age(fd, &age) == 1 ||
+	if (worker_read_age(w, fd, &age) == 1 ||
 	        judge_newcomer(w, peer, &ticket, &reason) != 0) {
 		if (owner >= 0)
 			admit_give(&w->port->admit, (unsigned)owner);

@@ -71,7 +71,7 @@ int listener_read_drops(int fd, uint32_t *ret);
 
 /* How long an accepted connection has waited, ns: the greater of TCP_INFO's
  * last_data_recv and last_ack_recv, exact for clients that are silent or sent at once, a
- * lower bound for others. Returns 0; 1 if the connection is dead already (TCP state
+ * lower bound for others, which a client can keep at 0 (queue_age.h has another). Returns 0; 1 if the connection is dead already (TCP state
  * CLOSE); -errno. */
 int listener_read_age(int conn_fd, uint64_t *ret_ns);
 

@@ -164,6 +164,7 @@ int port_create(struct port **ret, const struct config *config,
 	port->started = clock_now();
 	port->hold = (struct hold){.pass_pair = {-1, -1}};
 	state_init(&port->state, port->started);
+	queue_age_init(&port->queue_age);
 	(void)pthread_mutex_init(&port->spell_lock, NULL);
 	(void)pthread_mutex_init(&port->start_lock, NULL);
 	pthread_condattr_t monotonic;
@@ -204,6 +205,7 @@ struct port *port_destroy(struct port *port)
 	bucket_shared_destroy(&port->rate);
 	port->sources = source_books_destroy(port->sources);
 	hold_destroy(&port->hold);
+	queue_age_destroy(&port->queue_age);
 	port->listen_fd = own_close(port->listen_fd);
 	while (port->versions)
 		port->versions = free_version(port->versions);
@@ -368,8 +370,7 @@ unsigned port_pulse(struct port *port, unsigned *ret_first)
 	atomic_store(&port->alive, port->n_workers - stalled);
 	/* Who waits in the queue may wait for a worker that has stalled with the only wake-up. */
 	struct listener_queue queue = {0};
-	(void)listener_read_queue(port->listen_fd, &queue);
-	port_note_depth(port, queue.depth);
+	(void)port_look_at_queue(port, 0, &queue);
 	for (unsigned i = 0; queue.depth > 0 && i < port->n_workers; i++)
 		atomic_store(&port->workers[i].look, true);
 
@@ -406,23 +407,13 @@ int port_next_event(struct port *port, struct event *ret, uint64_t *ret_dropped)
 	return 0;
 }
 
-void port_note_depth(struct port *port, uint32_t depth)
-{
-	uint32_t peak = atomic_load_explicit(&port->depth_peak, memory_order_relaxed);
-	while (depth > peak &&
-	        !atomic_compare_exchange_weak(&port->depth_peak, &peak, depth))
-		;
-	state_note_depth(&port->state, depth);
-}
-
 void port_begin_spell(struct worker *w, enum state_cause cause)
 {
 	struct port *port = w->port;
 	if (state_is_spell(&port->state))
 		return;
 	struct listener_queue queue = {0};
-	(void)listener_read_queue(port->listen_fd, &queue);
-	port_note_depth(port, queue.depth);
+	(void)port_look_at_queue(port, w->now, &queue);
 	struct event event = {.kind = EVENT_FULL, .worker = w->id};
 	event.spell = (struct state_spell){
 	        .cause = cause, .began = w->now, .depth_began = queue.depth};

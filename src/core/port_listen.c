@@ -88,8 +88,10 @@ int port_check_listener(struct port *port)
 		return 0;
 	int r = listener_read_queue(port->listen_fd, &queue);
 	bool lost = r == 0 && !queue.listening;
-	if (lost)
+	if (lost) {
+		queue_age_forget(&port->queue_age);
 		r = port_listen(port, atomic_load(&port->config));
+	}
 	port->stuck = r == 0 && !lost && look_for_failure(port, &queue, now);
 	state_set_down(&port->state, r < 0 || port->stuck, now);
 	if (r < 0)

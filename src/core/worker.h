@@ -23,6 +23,7 @@
 #include "core/hold.h"
 #include "core/listener.h"
 #include "core/port.h"
+#include "core/queue_age.h"
 #include "core/record.h"
 #include "core/service.h"
 #include "core/source.h"
@@ -143,6 +144,7 @@ struct port {
 	pthread_mutex_t spell_lock;
 	struct event_ring spell_events;
 	struct hold hold;
+	struct queue_age queue_age;
 	struct burst burst;
 	struct bucket_shared rate; /* of [budget] rate */
 	struct source_books *sources;
@@ -271,7 +273,13 @@ void port_top_begin(struct port *port, uint64_t now);
 void port_check_full(struct worker *w);
 void port_begin_spell(struct worker *w, enum state_cause cause);
 void port_check_spell(struct worker *w);
-/* The queue was seen this deep. */
+/* In queue_look.c: the queue was seen this deep. */
 void port_note_depth(struct port *port, uint32_t depth);
+/* Reads the queue, and notes how deep it is and that its clients were in it by now: no earlier than
+ * `turn`. Any thread. Returns 0 or -errno. */
+int port_look_at_queue(struct port *port, uint64_t turn, struct listener_queue *ret);
+/* How long fd, just accepted, has been in the queue by w->now at least, ns: as listener_read_age, or
+ * longer by what port_look_at_queue has seen. Returns as listener_read_age. */
+int worker_read_age(struct worker *w, int fd, uint64_t *ret_ns);
 
 #endif

@@ -291,6 +291,35 @@ Test(queue, msg_trunc_discards_without_a_buffer)
 	(void)close(l.fd);
 }
 
+Test(queue, a_client_can_keep_its_age_at_nothing)
+{
+	static const char fact[] =
+	        "a client that goes on sending keeps both tcpi_last_ack_recv and "
+	        "tcpi_last_data_recv short";
+	static const char order[] = "the queue is first in, first out";
+	struct fact_listener l = fact_listen(4);
+	char data[1000] = {0};
+	int renewing = fact_connect(&l), silent = fact_connect(&l);
+	uint64_t began = fact_now_ms();
+	do {
+		cr_assert_gt(send(renewing, data, sizeof(data), 0), 0);
+		(void)poll(NULL, 0, 20);
+	} while (fact_now_ms() < began + 300);
+	cr_assert_gt(send(renewing, data, sizeof(data), 0), 0);
+	int a = fact_accept(&l), b = fact_accept(&l);
+	cr_assert(a >= 0 && b >= 0);
+	struct tcp_info first = fact_info(a), second = fact_info(b);
+	FACT(second.tcpi_last_ack_recv >= 280, order);
+	FACT(first.tcpi_last_ack_recv < second.tcpi_last_ack_recv / 2 &&
+	                first.tcpi_last_data_recv < second.tcpi_last_ack_recv / 2,
+	        fact);
+	(void)close(a);
+	(void)close(b);
+	(void)close(renewing);
+	(void)close(silent);
+	(void)close(l.fd);
+}
+
 Test(queue, a_listener_that_was_shut_down_can_listen_again)
 {
 	static const char dead[] =
