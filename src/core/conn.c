@@ -4,10 +4,9 @@
  * Invariants: a connection is on exactly one of its set's lists through its timer, and which
  * one follows from its state; an OPEN one is on the list of the living too; every OPEN one
  * holds one slot; every way out of OPEN goes through conn_close with a reason, but for those
- * that turn out to have been dead from the start, which were shed (shed_dead). Timeouts cost
- * O(1) an event: each list is in order of time because every entry waits equally long.
+ * that turn out to have been dead from the start, which were shed (shed_dead).
  *
- * Reads next: conn_evict.c.
+ * Reads next: conn_timeout.c.
  */
 #include "core/conn.h"
 
@@ -26,11 +25,7 @@
 #include "core/worker.h"
 #include "net/sock.h"
 
-#define CONN_LINGER_NS    (500 * CLOCK_MSEC)
 #define CONN_LINGER_BYTES (64U * 1024U)
-/* Moving again within this time does not move a connection in its list: it saves the
- * cache misses and costs that much precision. */
-#define CONN_TOUCH_NS CLOCK_MSEC
 
 static const bool allowed[CONN_STATE_COUNT][CONN_STATE_COUNT] = {
         [CONN_FREE] = {[CONN_OPEN] = true, [CONN_LINGER] = true},
@@ -320,7 +315,7 @@ static void conn_ready(struct watch *watch, uint32_t events)
 void conn_touch(struct conn *conn, bool in)
 {
 	struct worker *w = conn->worker;
-	if (conn->spoken ? w->now - conn->active >= CONN_TOUCH_NS : in) {
+	if (conn->spoken ? w->now - conn->active >= CONN_PRECISION_NS : in) {
 		conn->active = w->now;
 		conn->spoken = true;
 		list_move_to_end(&w->conns.talking[conn->priority_slot], &conn->timer);
@@ -368,75 +363,6 @@ bool conn_linger_reclaim(struct worker *w, bool force)
 		return false;
 	end_linger(conn);
 	return true;
-}
-
-/* When the first of a list has waited `timeout`; 0 is no timeout. */
-static uint64_t list_deadline(const struct list *head, uint64_t timeout)
-{
-	struct list *first = list_first(head);
-	if (!first || timeout == 0)
-		return CLOCK_INFINITY;
-	return clock_add(container_of(first, struct conn, timer)->active, timeout);
-}
-
-/* When the connection that was opened first has lived for its time. */
-static uint64_t life_deadline(const struct worker *w)
-{
-	struct list *first = list_first(&w->conns.living);
-	if (!first || w->config->lifetime == 0)
-		return CLOCK_INFINITY;
-	return clock_add(
-	        container_of(first, struct conn, life)->opened, w->config->lifetime);
-}
-
-/* A silent connection is under both timeouts; the shorter one decides, and is the reason.
- */
-static uint64_t silent_timeout(const struct config *config, enum close_reason *ret_reason)
-{
-	bool first = config->first_byte > 0 &&
-	             (config->idle == 0 || config->first_byte <= config->idle);
-	*ret_reason = first ? CLOSE_FIRST_BYTE : CLOSE_IDLE;
-	return first ? config->first_byte : config->idle;
-}
-
-static uint64_t sooner(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-uint64_t conn_next_deadline(const struct worker *w)
-{
-	enum close_reason reason;
-	uint64_t silent = silent_timeout(w->config, &reason), next = CLOCK_INFINITY;
-	for (size_t i = 0; i < 2; i++) {
-		next = sooner(next, list_deadline(&w->conns.silent[i], silent));
-		next = sooner(next, list_deadline(&w->conns.talking[i], w->config->idle));
-	}
-	next = sooner(next, life_deadline(w));
-	return sooner(next, list_deadline(&w->conns.linger, CONN_LINGER_NS));
-}
-
-static void expire_list(
-        struct worker *w, struct list *head, uint64_t timeout, enum close_reason reason)
-{
-	struct list *first;
-	while ((first = list_first(head)) && list_deadline(head, timeout) <= w->now)
-		conn_close(container_of(first, struct conn, timer), reason);
-}
-
-void conn_expire(struct worker *w)
-{
-	enum close_reason reason;
-	uint64_t timeout = silent_timeout(w->config, &reason);
-	for (size_t i = 0; i < 2; i++) {
-		expire_list(w, &w->conns.silent[i], timeout, reason);
-		expire_list(w, &w->conns.talking[i], w->config->idle, CLOSE_IDLE);
-	}
-	struct list *first;
-	while ((first = list_first(&w->conns.living)) && life_deadline(w) <= w->now)
-		conn_close(container_of(first, struct conn, life), CLOSE_LIFETIME);
-	while (list_deadline(&w->conns.linger, CONN_LINGER_NS) <= w->now)
-		(void)conn_linger_reclaim(w, true);
 }
 
 void conn_free_closed(struct worker *w)

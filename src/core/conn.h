@@ -86,6 +86,10 @@ struct conn_set {
 	_Atomic uint32_t would_shed;      /* of those open; by the worker only */
 };
 
+/* How exactly the time of a connection's moves is known. Moving again within it does not move a
+ * connection in its list, which saves the cache misses. */
+#define CONN_PRECISION_NS (UINT64_C(1) * 1000000)
+
 void conn_set_init(struct conn_set *set);
 /* Frees the memory. Every connection must be closed. */
 void conn_set_destroy(struct conn_set *set);
@@ -123,10 +127,18 @@ uint64_t conn_idlest(const struct worker *worker);
 /* Closes it (reason evicted) if it has been idle for at least `idle` ns. Returns true if it did. */
 bool conn_evict(struct worker *worker, uint64_t idle);
 
+/* In conn_timeout.c, as the next three: its client has done something that the worker, if only it had
+ * looked, would have served: sent (its end, too), or taken what fills the send buffer. What the service does not
+ * wait for does not count. One system call. */
+bool conn_is_unheard(const struct conn *conn);
+
 /* The next deadline among the worker's connections, ns; CLOCK_INFINITY: none. */
 uint64_t conn_next_deadline(const struct worker *worker);
-/* Closes what has outlived its time, by worker->now. */
+/* Closes what has outlived its time, by worker->now: nobody for silence who is unheard. */
 void conn_expire(struct worker *worker);
+/* The turn that began at worker->now is over, and has lasted for CONN_PRECISION_NS at least: what moved,
+ * or was opened, in it did so somewhere between then and `end`, and has its whole time from there. */
+void conn_end_long_turn(struct worker *worker, uint64_t end);
 /* Frees what was closed in this batch. */
 void conn_free_closed(struct worker *worker);
 /* Closes all that is left, with this reason, without lingering. */

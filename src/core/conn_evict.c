@@ -7,9 +7,6 @@
  */
 #include "core/conn.h"
 
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
-
 #include "base/clock.h"
 #include "base/own.h"
 #include "core/worker.h"
@@ -36,22 +33,13 @@ uint64_t conn_idlest(const struct worker *w)
 	return conn ? conn->active : CLOCK_INFINITY;
 }
 
-/* It has sent something that is still to be read: not it was idle, but the worker late. What nobody
- * wants to read (the client does not read either) does not count. */
-static bool is_unheard(const struct conn *conn)
-{
-	int bytes = 0;
-	return (conn->watch.events & EPOLLIN) &&
-	       ioctl(conn->watch.fd, FIONREAD, &bytes) == 0 && bytes > 0;
-}
-
 bool conn_evict(struct worker *w, uint64_t idle)
 {
 	for (unsigned i = 0; i < CONN_EVICT_LOOKS; i++) {
 		struct conn *conn = idlest(w);
 		if (!conn || w->now < clock_add(conn->active, idle))
 			return false;
-		if (!is_unheard(conn)) {
+		if (!conn_is_unheard(conn)) {
 			conn_close(conn, CLOSE_EVICTED);
 			return true;
 		}

@@ -180,6 +180,18 @@ void worker_turn(struct worker *w, int n)
 	tell_drained(w);
 }
 
+/* The clock is read when a turn begins. Where that was long ago (the thread was stopped, or had no
+ * CPU) whoever moved since has his time from now on. */
+static void end_turn(struct worker *w, uint64_t end)
+{
+	counters_add_turn(&w->counters, end - w->now);
+	if (end - w->now < CONN_PRECISION_NS)
+		return;
+	conn_end_long_turn(w, end);
+	if (w->held.watch.fd >= 0 && w->held.since == w->now)
+		w->held.since = end;
+}
+
 static void run(struct worker *w)
 {
 	uint64_t end = clock_now();
@@ -188,7 +200,7 @@ static void run(struct worker *w)
 		w->now = clock_now();
 		worker_turn(w, n);
 		end = clock_now();
-		counters_add_turn(&w->counters, end - w->now);
+		end_turn(w, end);
 	}
 	w->now = end;
 	conn_close_all(w, CLOSE_DRAINED);

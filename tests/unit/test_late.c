@@ -1,0 +1,197 @@
+/*
+ * test_late.c - timeouts of a worker that was late, on a clock of the test's own: whatever its clock
+ * says, nobody is closed for silence who has not been silent.
+ */
+#include "rig.h"
+
+#define MS(n) ((uint64_t)(n)*CLOCK_MSEC)
+
+static unsigned served;
+
+/* Reads one byte, and counts. */
+static int reader_ready(struct conn *conn, uint32_t events)
+{
+	char byte;
+	(void)events;
+	if (recv(conn->watch.fd, &byte, 1, MSG_DONTWAIT) == 0)
+		return SERVICE_CLOSE(CLOSE_CLIENT);
+	served++;
+	conn_touch(conn, true);
+	return 0;
+}
+
+static const struct service reader = {
+        .name = "reader",
+        .fds_per_connection = 1,
+        .events = EPOLLIN,
+        .ready = reader_ready,
+};
+
+RIG_FN uint64_t closed(struct rig *rig, enum close_reason reason)
+{
+	return rig_counts(rig).closed[reason];
+}
+
+/* A client that has spoken to worker 0 once. */
+static int open_one(struct rig *rig)
+{
+	served = 0;
+	rig_open(rig, &reader);
+	int client = rig_serve(rig, 0);
+	cr_assert_eq(send(client, "x", 1, MSG_NOSIGNAL), 1);
+	RIG_UNTIL(rig, 0, served == 1);
+	return client;
+}
+
+/* The connection that was opened first. */
+static struct conn *eldest(struct rig *rig)
+{
+	struct list *first = list_first(&rig_worker(rig, 0)->conns.living);
+	cr_assert_not_null(first);
+	return container_of(first, struct conn, life);
+}
+
+static void await_readable(struct rig *rig)
+{
+	struct pollfd p = {.fd = eldest(rig)->watch.fd, .events = POLLIN};
+	cr_assert_eq(poll(&p, 1, 5000), 1);
+}
+
+/* The eldest one says what its worker has not heard yet. */
+static void say(struct rig *rig, int client)
+{
+	cr_assert_eq(send(client, "y", 1, MSG_NOSIGNAL), 1);
+	await_readable(rig);
+}
+
+/* A turn in which the worker sees the time, and no event: what epoll_wait(2) gives after a stop. */
+static void turn_late(struct rig *rig, uint64_t ns)
+{
+	rig->now += ns;
+	rig_work(rig, 0, 0);
+}
+
+Test(late, who_has_spoken_is_not_idle)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.idle = MS(300);
+	int client = open_one(&rig);
+	say(&rig, client);
+	turn_late(&rig, MS(5000));
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, 1);
+	cr_assert_eq(conn_next_deadline(rig_worker(&rig, 0)), rig.now + MS(300));
+	rig_turn(&rig, 0);
+	cr_assert_eq(served, 2);
+	turn_late(&rig, MS(300));
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+Test(late, who_has_spoken_has_sent_its_first_byte)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.first_byte = MS(300);
+	served = 0;
+	rig_open(&rig, &reader);
+	int client = rig_serve(&rig, 0), silent = rig_serve(&rig, 0);
+	say(&rig, client);
+	turn_late(&rig, MS(5000));
+	cr_assert_eq(closed(&rig, CLOSE_FIRST_BYTE), 1, "the silent one, and it alone");
+	cr_assert_eq(rig_await(silent), 'e');
+	rig_turn(&rig, 0);
+	cr_assert_eq(served, 1);
+	turn_late(&rig, MS(5000));
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, 1);
+	(void)close(client);
+	(void)close(silent);
+	rig_close(&rig);
+}
+
+Test(late, whose_end_has_come_is_closed_for_that)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.idle = MS(300);
+	int client = open_one(&rig);
+	cr_assert_eq(shutdown(client, SHUT_WR), 0);
+	await_readable(&rig);
+	turn_late(&rig, MS(5000));
+	rig_turn(&rig, 0);
+	cr_assert_eq(closed(&rig, CLOSE_CLIENT), 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+/* Who is waited for to read is idle until it does. */
+Test(late, who_has_read_is_not_idle)
+{
+	struct rig rig;
+	static char bytes[65536];
+	rig_init(&rig, 1, 4);
+	rig.config.idle = MS(300);
+	int client = open_one(&rig);
+	struct worker *w = rig_worker(&rig, 0);
+	struct conn *conn = eldest(&rig);
+	for (bool reads = true;; reads = false) {
+		while (send(conn->watch.fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+			;
+		cr_assert_eq(loop_change(&w->loop, &conn->watch, EPOLLOUT), 0);
+		struct pollfd p = {.fd = conn->watch.fd, .events = POLLOUT};
+		while (reads && poll(&p, 1, 10) == 0)
+			cr_assert_gt(recv(client, bytes, sizeof(bytes), 0), 0);
+		turn_late(&rig, MS(5000));
+		cr_assert_eq(w->conns.open, reads);
+		if (!reads)
+			break;
+	}
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+Test(late, what_was_said_in_time_is_answered_before_the_end_of_a_life)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.lifetime = MS(300);
+	int client = open_one(&rig);
+	say(&rig, client);
+	turn_late(&rig, MS(5000));
+	cr_assert_eq(served, 2);
+	cr_assert_eq(closed(&rig, CLOSE_LIFETIME), 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+/* Stopped in the middle of a turn: what it does then it does at the end. */
+Test(late, a_long_turn_counts_from_its_end)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.idle = MS(300);
+	rig.config.lifetime = MS(2000);
+	int client = open_one(&rig);
+	struct worker *w = rig_worker(&rig, 0);
+	struct conn *elder = eldest(&rig);
+	rig.now += MS(100);
+	uint64_t born = rig.now - MS(100);
+	int other = rig_serve(&rig, 0);
+	struct conn *younger = rig_newest(&rig, 0);
+	conn_end_long_turn(w, rig.now + MS(5000));
+	cr_assert_eq(younger->opened, rig.now + MS(5000));
+	cr_assert_eq(younger->active, rig.now + MS(5000));
+	cr_assert_eq(elder->opened, born, "it was not in that turn");
+	cr_assert_eq(elder->active, born);
+	conn_touch(elder, true);
+	cr_assert_eq(elder->active, rig.now);
+	conn_end_long_turn(w, rig.now + MS(6000));
+	cr_assert_eq(elder->active, rig.now + MS(6000));
+	cr_assert_eq(elder->opened, born);
+	cr_assert_eq(younger->active, rig.now + MS(5000), "nor was it in that one");
+	(void)close(client);
+	(void)close(other);
+	rig_close(&rig);
+}
