@@ -90,7 +90,7 @@ tap_empty "portctl(1) has every counter under both names" "$(differences \
 	"$(def_rows counters.def | awk -F '|' '{ print $2, $3 }' | sort)" \
 	"$(awk '
 		/^\.It Cm / { path = $3 }
-		/^\.Pq Cm portd_[a-z_]*_total$/ && path ~ /^(accept|traffic)\./ { print path, $3 }' \
+		/^\.Pq Cm portd_[a-z_]*_total$/ && path ~ /^(accept|traffic|keepalive)\./ { print path, $3 }' \
 		"$man/portctl.1" | sort)")"
 
 tap_empty "portload(1) has every outcome, in the table's order" \

@@ -34,8 +34,6 @@
 #define ACCEPT_RETRY_FIRST  (10 * CLOCK_MSEC)
 #define ACCEPT_RETRY_MAX    CLOCK_SEC
 #define ACCEPT_PAUSE_MAX    CLOCK_SEC
-/* Connections that are probed by keepalive at the same time, if they are silent since. */
-#define ACCEPT_PROBED_TOGETHER 64U
 
 enum accept_class {
 	CLASS_SHORT,
@@ -225,9 +223,6 @@ int worker_accept_one(
 	else if (ask)
 		(void)addr_from_sockaddr((struct sockaddr *)&sa, len, ret_peer);
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
-	if (++w->accepts % ACCEPT_PROBED_TOGETHER == 0 && w->config->keepalive > 0)
-		listener_vary_keepalive(listen_fd, w->config->keepalive,
-		        w->accepts / ACCEPT_PROBED_TOGETHER + w->id);
 	PROBE_ACCEPT(w->id, fd);
 	end_failures(w);
 	if (!through_kept)
@@ -468,6 +463,8 @@ void worker_rejoin(struct worker *w)
 uint64_t worker_next_deadline(const struct worker *w)
 {
 	uint64_t next = conn_next_deadline(w);
+	if (keepalive_deadline(w) < next)
+		next = keepalive_deadline(w);
 	if ((w->blocked & WORKER_BLOCK_PAUSE) && w->paused_until < next)
 		next = w->paused_until;
 	if ((w->blocked & WORKER_BLOCK_SHARE) && w->share_until < next)

@@ -52,11 +52,13 @@ struct conn {
 	uint8_t state;      /* enum conn_state; conn.c's only setter checks it */
 	bool spoken;        /* the client has sent its first byte */
 	bool priority_slot;
-	bool would_shed;  /* a dry run let it in */
-	bool untried;     /* ticket.h: to be settled by its first event */
-	uint32_t source;  /* its entry in the per-source books, or SOURCE_NONE */
-	struct list life; /* OPEN: the set's list by age */
-	uint64_t opened;  /* ns */
+	bool would_shed;    /* a dry run let it in */
+	bool untried;       /* ticket.h: to be settled by its first event */
+	uint8_t phase;      /* keepalive.h: the rounds in which it may be probed first */
+	uint8_t unanswered; /* probes, as far as the worker knows */
+	uint32_t source;    /* its entry in the per-source books, or SOURCE_NONE */
+	struct list life;   /* OPEN: the set's list by age */
+	uint64_t opened;    /* ns */
 	uint64_t bytes_in, bytes_out;
 };
 

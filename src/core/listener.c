@@ -14,45 +14,11 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "net/sock.h"
 
 static int set_option(int fd, int level, int name, int value)
 {
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
-/* The longest, in seconds. */
-static int keepalive_idle(int seconds)
-{
-	return seconds / 2 > 0 ? seconds / 2 : 1;
-}
-
-/* Interval and count default to 75 s and 9: all three are set, or T would not be kept. */
-static int set_keepalive(int fd, uint64_t keepalive_ns)
-{
-	int seconds = (int)(keepalive_ns / CLOCK_SEC);
-	int idle = keepalive_idle(seconds);
-	int interval = seconds / 20 > 0 ? seconds / 20 : 1;
-	int rest = (seconds - idle) / interval, count = rest > 3 ? rest : 3;
-	int r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	if (r == 0)
-		r = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
-	if (r == 0)
-		r = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
-	if (r == 0)
-		r = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
-	return r;
-}
-
-void listener_vary_keepalive(int fd, uint64_t keepalive_ns, uint32_t n)
-{
-	int most = keepalive_idle((int)(keepalive_ns / CLOCK_SEC));
-	int least = most / 2 > 0 ? most / 2 : 1;
-	/* Multiples of the golden ratio: whatever follows each other is far apart. */
-	uint64_t part = n * UINT32_C(2654435769);
-
-	if (most > least)
-		(void)set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE,
-		        least + (int)(part * (uint64_t)(most - least + 1) >> 32));
 }
 
 static int open_at(const struct addr *address, uint64_t keepalive_ns, int *ret_fd)
@@ -70,7 +36,7 @@ static int open_at(const struct addr *address, uint64_t keepalive_ns, int *ret_f
 	if (r == 0 && address->family == AF_INET6)
 		r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !addr_is_any(address));
 	if (r == 0 && keepalive_ns > 0)
-		r = set_keepalive(fd, keepalive_ns);
+		r = sock_set_keepalive(fd, true);
 	if (r == 0 && bind(fd, (struct sockaddr *)&sa, len) < 0)
 		r = -errno;
 	if (r == 0)
@@ -190,8 +156,7 @@ int listener_adopt(
 	if (r == 0 && !listens)
 		r = adopt_silent(fd, ret_address, ret_revived);
 	if (r == 0)
-		r = keepalive_ns > 0 ? set_keepalive(fd, keepalive_ns)
-		                     : set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
+		r = sock_set_keepalive(fd, keepalive_ns > 0);
 	int flags = r == 0 ? fcntl(fd, F_GETFL) : 0;
 	if (r == 0 && (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
 	                      fcntl(fd, F_SETFD, FD_CLOEXEC) < 0))

@@ -14,9 +14,8 @@
 
 /* Makes the listener: SO_REUSEADDR, non-blocking, close-on-exec, keepalive as asked
  * (accepted sockets inherit it), bound, not yet listening. [::] takes IPv4 too, and falls
- * back to 0.0.0.0 where IPv6 is off: *ret_fallback is then true. keepalive_ns: T makes
- * idle T/2, interval T/20 (whole seconds, at least 1), and as many probes as reach T: 10 with
- * 60 s, at least 3; 0: off. *ret_address is the address bound, with the real port where 0 was asked.
+ * back to 0.0.0.0 where IPv6 is off: *ret_fallback is then true. keepalive_ns: 0: off; else
+ * the probes are asked for one by one (keepalive.h). *ret_address is the address bound, with the real port where 0 was asked.
  * Returns 0 or -errno. */
 int listener_open(const struct addr *address, uint64_t keepalive_ns, int *ret_fd,
         struct addr *ret_address, bool *ret_fallback);
@@ -39,15 +38,6 @@ int listener_adopt(
  * would give connections that are shut down already. Returns 0 or -errno: -EADDRINUSE if somebody else
  * has the address by now. */
 int listener_listen(int fd, const struct addr *address, uint64_t backlog);
-
-/* From now on accepted sockets inherit another idle time, from T/4 to T/2, one for each n; to be
- * called every few connections, with T > 0. The kernel's timers of half a minute fire some two
- * seconds' worth at a time (kernel/time/timer.c), and what is sent to the same machine has to fit
- * into a queue of net.core.netdev_max_backlog packets: of 8,000 connections that were opened
- * together the probes of 2,000 to 5,000 were lost three times, and they were closed, their clients
- * alive.
- * Any thread. */
-void listener_vary_keepalive(int fd, uint64_t keepalive_ns, uint32_t n);
 
 /* True if a listener that is bound to `bound` is what listener_open(asked) would give now: the same
  * address; any port where 0 is asked; 0.0.0.0 for [::] where IPv6 is off. */

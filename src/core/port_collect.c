@@ -120,6 +120,8 @@ void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
 	collect_workers(port, ret);
 	ret->priority_connections = atomic_load(&port->admit.priority_used);
 	source_read_usage(port->sources, &ret->sources);
+	ret->keepalive_ns =
+	        keepalive_period(atomic_load(&port->config)->keepalive, ret->connections);
 	/* After the workers: there was never more open than the peak. */
 	uint64_t peak = atomic_load(&port->peak);
 	ret->connections_peak = peak > ret->connections ? peak : ret->connections;

@@ -56,6 +56,7 @@ struct stats {
 	uint64_t held;
 	uint64_t priority_connections; /* in priority slots */
 	struct source_usage sources;   /* the per-source books */
+	uint64_t keepalive_ns;         /* the period in force; 0: off */
 	uint64_t lingering; /* answered connections being closed; not part of the books */
 
 	struct counts total;

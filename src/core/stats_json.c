@@ -87,8 +87,10 @@ static bool group_seen(unsigned row, size_t len)
 }
 
 /* counters.def: one object a group, the group's rows in the table's order. */
-static void json_counters(struct json *j, const struct counts *c)
+static void json_counters(struct json *j, const struct stats *s)
 {
+	const struct counts *c = &s->total;
+
 	for (unsigned g = 0; g < COUNTER_COUNT; g++) {
 		const char *group = stats_counter_rows[g].json;
 		size_t len = strcspn(group, ".");
@@ -104,6 +106,8 @@ static void json_counters(struct json *j, const struct counts *c)
 				        c->counter[i]);
 		if (strncmp(group, "accept.", len + 1) == 0)
 			json_accept_errors(j, c);
+		if (strncmp(group, "keepalive.", len + 1) == 0)
+			json_seconds(j, "period_seconds", s->keepalive_ns);
 		json_close(j);
 	}
 }
@@ -227,7 +231,7 @@ void stats_render_json(const struct stats *s, FILE *out)
 	json_close(&j);
 	json_listener(&j, s);
 	json_budget(&j, s);
-	json_counters(&j, &s->total);
+	json_counters(&j, s);
 	json_reasons(&j, &s->total);
 	json_sources(&j, &s->sources);
 	json_wait(&j, &s->total);

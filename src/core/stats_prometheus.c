@@ -227,6 +227,14 @@ static void metrics_gate(struct metrics *m, const struct stats *s)
 	sample_seconds(m, NULL, NULL, s->gated_ns);
 }
 
+static void metrics_keepalive(struct metrics *m, const struct stats *s)
+{
+	family(m, KIND_GAUGE, "portd_keepalive_period_seconds",
+	        "About how long a dead client stays: [timeouts] keepalive, or more where "
+	        "connections are many. 0: no keepalive.");
+	sample_seconds(m, NULL, NULL, s->keepalive_ns);
+}
+
 static void metrics_wait(struct metrics *m, const struct counts *c)
 {
 	char text[STATS_SECONDS_MAX];
@@ -293,6 +301,7 @@ static void render(const struct stats *s, bool openmetrics, FILE *out)
 	metrics_gate(&m, s);
 	metrics_sources(&m, &s->sources);
 	metrics_counters(&m, &s->total);
+	metrics_keepalive(&m, s);
 	metrics_wait(&m, &s->total);
 	metrics_workers(&m, s);
 }

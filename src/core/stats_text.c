@@ -265,6 +265,17 @@ static void text_traffic(const struct counts *c, FILE *out)
 	        format_bytes(sent, (char[BYTES_MAX]){0}));
 }
 
+static void text_keepalive(const struct stats *s, FILE *out)
+{
+	(void)fprintf(out, "\n" LABEL, "keepalive");
+	if (s->keepalive_ns == 0)
+		(void)fprintf(out, "off\n");
+	else
+		(void)fprintf(out, "%s in force, %s probe%s\n", DURATION(s->keepalive_ns),
+		        GROUPED(s->total.counter[COUNTER_PROBES]),
+		        PLURAL(s->total.counter[COUNTER_PROBES]));
+}
+
 static void text_workers(const struct stats *s, FILE *out)
 {
 	(void)fprintf(out, "\n%-8s%15s %15s %19s %15s\n", "worker", "connections",
@@ -315,6 +326,7 @@ void stats_render_text(const struct stats *s, FILE *out)
 	text_would_shed(&s->total, out);
 	text_sources(&s->sources, out);
 	text_traffic(&s->total, out);
+	text_keepalive(s, out);
 	text_workers(s, out);
 	text_books(s, out);
 }

@@ -170,6 +170,7 @@ void worker_turn(struct worker *w, int n)
 	if (n < LOOP_BATCH)
 		w->shown = w->now;
 	conn_expire(w);
+	keepalive_turn(w);
 	if (w->gave && state_is_spell(&w->port->state))
 		port_check_spell(w);
 	worker_rejoin(w);
@@ -310,6 +311,7 @@ int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd)
 	atomic_store(&w->idlest, CLOCK_INFINITY);
 	hold_init_worker(&w->held);
 	conn_set_init(&w->conns);
+	keepalive_init(w);
 	w->scratch = malloc(WORKER_SCRATCH);
 	return w->scratch ? record_init(&w->record) : -ENOMEM;
 }

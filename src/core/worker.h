@@ -21,6 +21,7 @@
 #include "core/counters.h"
 #include "core/event.h"
 #include "core/hold.h"
+#include "core/keepalive.h"
 #include "core/listener.h"
 #include "core/port.h"
 #include "core/queue_age.h"
@@ -84,7 +85,6 @@ struct worker {
 	unsigned patience;     /* and so many have to be before the batch doubles */
 	unsigned failures;     /* of accept4 in a row, each of one connection only */
 	unsigned sample;
-	uint32_t accepts;
 	uint64_t arrived; /* accepted, as told to port->burst */
 	/* Of all who were opened before, epoll has told what there was to tell, ns. */
 	uint64_t shown;
@@ -105,6 +105,7 @@ struct worker {
 	struct kept kept;
 	struct held held;
 	struct conn_set conns;
+	struct keepalive keepalive;
 	struct record record; /* whom it has shed lately */
 	struct event_ring events;
 
@@ -146,6 +147,7 @@ struct port {
 	struct hold hold;
 	struct queue_age queue_age;
 	struct burst burst;
+	struct keepalive_pace keepalive;
 	struct bucket_shared rate; /* of [budget] rate */
 	struct source_books *sources;
 	_Atomic unsigned linger; /* answered connections that may linger, a worker */

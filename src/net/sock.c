@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -58,6 +59,38 @@ int sock_discard(int fd, size_t max, size_t *ret_bytes)
 	if (ret_bytes)
 		*ret_bytes = bytes;
 	return r;
+}
+
+static int set_option(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+int sock_set_keepalive(int fd, bool on)
+{
+	int r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, on);
+	if (r == 0 && on)
+		r = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, SOCK_KEEPALIVE_MAX);
+	if (r == 0 && on)
+		r = set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, SOCK_KEEPALIVE_MAX);
+	if (r == 0 && on)
+		r = set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, SOCK_PROBES);
+	return r;
+}
+
+void sock_probe(int fd)
+{
+	/* The kernel looks at its timer again, finds the time over, sends, and then waits for
+	 * TCP_KEEPINTVL: do_tcp_setsockopt and tcp_keepalive_timer. */
+	(void)set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
+}
+
+bool sock_is_answered(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+	       info.tcpi_probes == 0;
 }
 
 bool sock_is_flushed(int fd)

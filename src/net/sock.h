@@ -26,4 +26,19 @@ int sock_discard(int fd, size_t max, size_t *ret_bytes);
  * tcp(7)). */
 bool sock_is_flushed(int fd);
 
+/* TCP's longest time between probes, in seconds. */
+#define SOCK_KEEPALIVE_MAX 32767
+/* So many in a row that nobody has answered, and the next one ends the connection instead:
+ * ETIMEDOUT. */
+#define SOCK_PROBES 10
+
+/* Keepalive, for a listener: what it accepts inherits it. On: the kernel probes by itself only after
+ * SOCK_KEEPALIVE_MAX of silence; sock_probe asks for more. Returns 0 or -errno. */
+int sock_set_keepalive(int fd, bool on);
+/* One probe now, with the kernel's next tick, if nothing has come for a second, and nothing that was
+ * sent is unacknowledged. */
+void sock_probe(int fd);
+/* False if the last probe is unanswered so far. */
+bool sock_is_answered(int fd);
+
 #endif

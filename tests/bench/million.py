@@ -167,11 +167,8 @@ class Bystanders:
 
 
 def open_portd():
-    """Keepalive is later than the end of it: on loopback all probes go through the queue of
-    net.core.netdev_max_backlog, which loses those of thousands of connections that were opened at the
-    same time; portd(8) has the figures."""
-    return Portd({"workers.count": str(WORKERS), "timeouts.idle": "0s", "timeouts.keepalive": "1h",
-                  "log.level": "warning", "listener.backlog": "65535"}, table="private")
+    return Portd({"workers.count": str(WORKERS), "timeouts.idle": "0s", "log.level": "warning",
+                  "listener.backlog": "65535"}, table="private")
 
 
 def look_at_all(portd, hold, people, ask, figures):

@@ -254,7 +254,7 @@ def test_a_socket_units_listener_wins():
         equal(len(warned), 1, "warnings that name the configured address")
         check("portd.socket" in warned[0] and str(portd.port) in warned[0], warned[0])
         equal(given.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1, "keepalive")
-        equal(given.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 30, "TCP_KEEPIDLE")
+        equal(given.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 32767, "TCP_KEEPIDLE")
         check(not os.get_blocking(given.fileno()), "the listener blocks")
         check("FDSTORE=1" not in portd.notify.lines(), "a socket unit's listener was stored")
         check(portd.notify.wait("FDSTOREREMOVE=1", 2) is not None, "the stored one is not forgotten")

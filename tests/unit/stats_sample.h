@@ -65,6 +65,7 @@ static inline struct stats filled(void)
 	        .connections_peak = 1203,
 	        .held = 1,
 	        .lingering = 3,
+	        .keepalive_ns = S(90) + 500000000,
 	        .priority_connections = 4,
 	        .sources = {.capacity = 85536,
 	                .used = 700,
@@ -79,6 +80,7 @@ static inline struct stats filled(void)
 	s.total.counter[COUNTER_ACCEPT_CALLS] = 6001;
 	s.total.counter[COUNTER_BYTES_IN] = 1048576;
 	s.total.counter[COUNTER_BYTES_OUT] = 1536;
+	s.total.counter[COUNTER_PROBES] = 4711;
 	s.total.accept_error[ACCEPT_ERROR_EMFILE] = 12;
 	s.total.accept_error[ACCEPT_ERROR_OTHER] = 1;
 	s.total.shed[SHED_FULL] = 1180;

@@ -83,6 +83,8 @@ Test(stats, json_has_every_path)
 	        "assert s[\"accept\"][\"accepted\"] == 5000 and s[\"accept\"][\"calls\"] "
 	        "== 6001\n"
 	        "assert s[\"traffic\"] == {\"bytes_in\": 1048576, \"bytes_out\": 1536}\n"
+	        "assert s[\"keepalive\"] == {\"probes\": 4711, \"period_seconds\": "
+	        "90.5}\n"
 	        "w = s[\"queue_wait_seconds\"]\n"
 	        "assert w[\"count\"] == 100 and abs(w[\"sum\"] - 30.000000001) < 1e-12\n"
 	        "assert list(w[\"buckets\"].items()) == [(\"0.001\", 49), (\"0.005\", "
