@@ -206,6 +206,39 @@ static uint64_t workers_for_one_slot(const struct shape *s, uint64_t fds)
 	return 0;
 }
 
+/* Do connections get half of the descriptors that the workers share? */
+static bool shape_is_roomy(const struct shape *s, uint64_t asked)
+{
+	uint64_t tables = shape_tables(s), most = s->hard * tables;
+	uint64_t fds = asked == CONFIG_AUTO || asked > most ? most : asked;
+	uint64_t slots = slots_for_fds(s, fds), kept = s->private ? 0 : LIMITS_KEPT_MAIN;
+
+	return slots > 0 && 2 * (slots / tables + s->priority) * s->cost >=
+	                            table_for_fds(s, fds) - kept;
+}
+
+/* [workers] count = auto: one for each CPU, fewer where descriptors are few. asked: as for
+ * workers_for_one_slot. */
+static uint64_t workers_choose(
+        const struct shape *s, uint64_t cpus, uint64_t asked, FILE *warnings)
+{
+	struct shape fewer = *s;
+
+	fewer.workers = cpus < WORKERS_MAX ? cpus : WORKERS_MAX;
+	uint64_t most = fewer.workers;
+	while (fewer.workers > 1 && !shape_is_roomy(&fewer, asked))
+		fewer.workers--;
+	if (fewer.workers == most)
+		return most;
+	say_key(s->config, CONFIG_KEY_workers, warnings);
+	(void)fprintf(warnings,
+	        "auto takes %" PRIu64 " of %" PRIu64
+	        ", for descriptors are few; raise LimitNOFILE= for one worker on each "
+	        "CPU\n",
+	        fewer.workers, most);
+	return fewer.workers;
+}
+
 /* The most priority slots beside which so many slots fit into fds; 0 also if they never do. */
 static uint64_t priority_for_slots(const struct shape *s, uint64_t fds, uint64_t slots)
 {
@@ -432,9 +465,7 @@ int limits_compute(const struct machine *machine, const struct config *config,
 {
 	uint64_t cpus = machine->cpus < 1 ? 1 : machine->cpus;
 	struct shape s = {
-	        .workers = config->workers != CONFIG_AUTO ? config->workers
-	                   : cpus > WORKERS_MAX           ? WORKERS_MAX
-	                                                  : cpus,
+	        .workers = config->workers,
 	        .cost = fds_per_connection < 1 ? 1 : fds_per_connection,
 	        .private = config->fd_table == CONFIG_FD_TABLE_PRIVATE,
 	        .priority = prefix_set_count(config->source_priority) > 0
@@ -444,6 +475,8 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	                                                  : NOFILE_MAX,
 	        .config = config,
 	};
+	if (s.workers == CONFIG_AUTO)
+		s.workers = workers_choose(&s, cpus, config->fds, warnings);
 	uint64_t asked = config->max_connections, fds = 0;
 	int wrong = fds_compute(&s, config->fds, &fds, errors);
 

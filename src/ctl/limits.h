@@ -109,6 +109,9 @@ uint64_t limits_slots_of_memory(uint64_t memory, uint64_t each);
 /* The same for so many in all tables, of which none may have more than RLIMIT_NOFILE. */
 uint64_t limits_slots_of_fds(const struct limits_shape *s, uint64_t fds, uint64_t nofile);
 
+/* How many workers [workers] count = auto takes with so many descriptors, all else at its default. */
+uint64_t limits_workers_of_auto(uint64_t fds, uint64_t cpus);
+
 /* What is counted. Each group has limits of its own, of which one binds at most. */
 enum limits_group {
 	LIMITS_GROUP_OPEN,      /* connections open at the same time */

@@ -136,9 +136,9 @@ void limits_portd_assume(const struct limits_machine *m, struct limits_portd *re
 
 	forget_numbers(&p);
 	p.priority_slots = p.connections = p.is_private = 0;
-	p.workers = least(m->cpus < 1 ? 1 : m->cpus, DEFAULT_WORKERS_MAX);
 	p.tables = p.fds_per_connection = 1;
 	p.fds = p.table_limit = p.nofile_hard = least(m->nofile_hard.n, nr_open);
+	p.workers = limits_workers_of_auto(p.fds, m->cpus);
 	p.memory = least(m->memory_total.n, m->cgroup_memory.n);
 	p.memory_per_connection = DEFAULT_MEMORY_CONNECTION;
 	p.backlog_configured = DEFAULT_BACKLOG;

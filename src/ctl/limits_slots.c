@@ -12,6 +12,7 @@
 #define KEPT_MAIN   UINT64_C(48)
 #define KEPT_WORKER UINT64_C(8)
 #define LINGER_MAX  UINT64_C(32)
+#define WORKERS_MAX UINT64_C(1024)
 /* fs.nr_open cannot be more. */
 #define NOFILE_MAX UINT64_C(1073741816)
 /* Connections are counted in 32 bits. */
@@ -74,4 +75,17 @@ uint64_t limits_slots_of_memory(uint64_t memory, uint64_t each)
 
 	slots = (slots < SLOTS_MAX ? slots : SLOTS_MAX) / 2;
 	return slots < 1 ? 1 : slots;
+}
+
+uint64_t limits_workers_of_auto(uint64_t fds, uint64_t cpus)
+{
+	struct limits_shape s = {
+	        .workers = cpus < WORKERS_MAX ? cpus : WORKERS_MAX, .cost = 1};
+
+	if (fds > NOFILE_MAX)
+		fds = NOFILE_MAX;
+	/* Fewer than there are CPUs, until connections get half of what the workers share. */
+	while (s.workers > 1 && 2 * limits_slots_of_fds(&s, fds, fds) + KEPT_MAIN < fds)
+		s.workers--;
+	return s.workers < 1 ? 1 : s.workers;
 }

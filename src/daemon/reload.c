@@ -72,11 +72,14 @@ static int reload_compute(struct daemon *d, const struct config *config,
 	OWN_MEM char *text = NULL;
 	size_t len = 0;
 	OWN_FILE FILE *warnings = open_memstream(&text, &len);
+	/* Only looked at. As many workers as run: what auto would choose now is for a restart. */
+	struct config running = *config;
 
 	if (!warnings)
 		return -ENOMEM;
+	running.workers = d->budget.workers;
 	config_warn(config, warnings);
-	int r = limits_compute(&d->machine, config, d->service->fds_per_connection, ret,
+	int r = limits_compute(&d->machine, &running, d->service->fds_per_connection, ret,
 	        report->error_out, warnings);
 	own_fclose_p(&warnings);
 	start_each_line(text, start_print_warning, report->note_out);

@@ -230,8 +230,9 @@ Test(limits, fds_above_the_machines_are_refused_with_values_that_work)
 Test(limits, fds_too_few_for_one_slot_are_refused_with_values_that_work)
 {
 	for (unsigned i = 0; i < 2; i++) {
-		struct machine m = {20000, 1024, PLENTY, 16};
+		struct machine m = {20000, 1024, PLENTY, 4};
 		struct config c = {.fds = 150,
+		        .workers = 16,
 		        .fd_table = i ? CONFIG_FD_TABLE_PRIVATE : CONFIG_FD_TABLE_SHARED};
 		struct outcome o = compute(&m, &c, 2);
 

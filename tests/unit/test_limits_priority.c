@@ -39,7 +39,7 @@ static uint64_t advised(const char *words)
 
 static void open_config(struct config *c, enum config_fd_table table, uint64_t priority)
 {
-	*c = (struct config){.fd_table = table, .priority = priority};
+	*c = (struct config){.workers = 2, .fd_table = table, .priority = priority};
 	cr_assert_eq(
 	        prefix_set_parse("127.0.7.0/24", &c->source_priority, NULL, NULL), 0);
 }
