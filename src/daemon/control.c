@@ -476,6 +476,17 @@ int control_open(struct control **ret, sd_event *event, int listen_fd,
 	return 0;
 }
 
+int control_listen_on(struct control *c, int listen_fd)
+{
+	int r = sd_event_source_set_io_fd(c->io, listen_fd);
+
+	if (r < 0)
+		return r;
+	(void)own_close(c->fd);
+	c->fd = listen_fd;
+	return 0;
+}
+
 struct control *control_close(struct control *c)
 {
 	struct list *l;

@@ -62,6 +62,10 @@ int control_open(struct control **ret, sd_event *event, int listen_fd,
         void (*answer)(void *arg, const struct control_request *request, FILE *out),
         void *arg);
 
+/* Takes over listen_fd in place of the one before, which is closed. Its clients stay. Returns 0 or
+ * -errno. */
+int control_listen_on(struct control *c, int listen_fd);
+
 /* A stream that had nothing yet is to be asked again. */
 void control_stream_ready(struct control_stream *stream);
 /* Ends a stream as it is, and its client: somebody else needs its place. Not the caller's own. */

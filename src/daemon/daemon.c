@@ -22,6 +22,7 @@
 #include "daemon/gate.h"
 #include "daemon/listening.h"
 #include "daemon/pulse.h"
+#include "daemon/rebind.h"
 #include "daemon/reload.h"
 #include "daemon/status.h"
 #include "net/fdtable.h"
@@ -67,6 +68,7 @@ static int daemon_on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	conns_check(d);
 	events_flush(d);
 	daemon_fill_reserve(d);
+	rebind_check(d);
 	notify_retry(&d->notify);
 	if (!d->stopping)
 		inherit_store(d);

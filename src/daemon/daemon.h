@@ -76,6 +76,8 @@ struct daemon {
 	struct reserve reserve;
 	struct notify notify;
 	struct socket_file socket_file;
+	uint64_t rebind_at; /* not before, ns: its file, if it is gone (rebind.c) */
+	unsigned rebind_failed;
 	struct control *control;
 	struct list listings; /* of connections, under way: conns.c */
 	struct tell tell;

@@ -248,6 +248,13 @@ static int socket_file_bind(
 	return 0;
 }
 
+bool socket_file_is_gone(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) < 0 && errno == ENOENT;
+}
+
 /* Unlinks the file, if it is still the one made. */
 static void socket_file_unlink(struct socket_file *file)
 {

@@ -35,6 +35,9 @@ int socket_file_find_group(const char *name, gid_t *ret);
 int socket_file_open(const char *path, unsigned mode, gid_t group,
         struct socket_file *ret, int *ret_fd);
 
+/* Whether nothing has this name any more. */
+bool socket_file_is_gone(const char *path);
+
 /* Unlinks the file if it is still the one made, and the directory if it was made for it and is empty.
  * Before the socket is closed: nobody takes the place of one that answers. */
 void socket_file_remove(struct socket_file *file);
