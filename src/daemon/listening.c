@@ -26,7 +26,7 @@ static void listening_describe(struct daemon *d, int result)
 	char address[ADDR_TEXT_MAX];
 	char *why = d->down_why;
 
-	(void)addr_format(&d->address, address);
+	(void)addr_format_named(&d->address, address);
 	if (result < 0) {
 		errno = -result;
 		(void)snprintf(why, sizeof(d->down_why),
@@ -84,7 +84,7 @@ static void listening_end(struct daemon *d, uint64_t now)
 	journal_add_number(&r, "PORTD_LASTED_USEC", lasted / CLOCK_USEC);
 	events_up(d, lasted);
 	tell(&d->tell, TELL_UP, now, &r, "up: listening on %s again, after %s",
-	        addr_format(&d->address, address), parse_format_duration(ms, after));
+	        addr_format_named(&d->address, address), parse_format_duration(ms, after));
 }
 
 void listening_check(struct daemon *d)
