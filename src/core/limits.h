@@ -48,8 +48,8 @@ enum limits_bound {
 
 /* What the machine gives. */
 struct machine {
-	uint64_t nofile_hard; /* RLIMIT_NOFILE; RLIM_INFINITY becomes fs.nr_open, or
-	                         1048576 */
+	uint64_t nofile_hard; /* RLIMIT_NOFILE; where setrlimit(2) does not take it,
+	                         fs.nr_open, or 1048576 */
 	uint64_t nofile_soft;
 	uint64_t memory; /* bytes: the least of MemTotal and the cgroup's limits */
 	unsigned cpus;   /* that this process may use, sched_getaffinity(2) */

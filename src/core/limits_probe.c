@@ -89,6 +89,19 @@ uint64_t limits_cgroup_memory(const char *own, const char *mount, uint64_t memor
 	return memory;
 }
 
+/* What of the hard limit can be had. It may be above fs.nr_open, where that was lowered after the limit
+ * was inherited: setrlimit(2) then refuses whatever keeps it, and takes nr_open. */
+static uint64_t nofile_usable(const struct rlimit *nofile)
+{
+	uint64_t nr_open;
+
+	if (nofile->rlim_max != RLIM_INFINITY && setrlimit(RLIMIT_NOFILE, nofile) == 0)
+		return nofile->rlim_max;
+	if (file_read_uint("/proc/sys/fs/nr_open", &nr_open) < 0)
+		nr_open = 1048576;
+	return nr_open < nofile->rlim_max ? nr_open : nofile->rlim_max;
+}
+
 int limits_probe(struct machine *ret)
 {
 	struct machine m = {.cpus = cpus_allowed()};
@@ -97,11 +110,8 @@ int limits_probe(struct machine *ret)
 
 	if (getrlimit(RLIMIT_NOFILE, &nofile) < 0 || sysinfo(&info) < 0)
 		return -errno;
-	m.nofile_hard = nofile.rlim_max;
+	m.nofile_hard = nofile_usable(&nofile);
 	m.nofile_soft = nofile.rlim_cur;
-	if (nofile.rlim_max == RLIM_INFINITY &&
-	        file_read_uint("/proc/sys/fs/nr_open", &m.nofile_hard) < 0)
-		m.nofile_hard = 1048576;
 	if (m.nofile_soft > m.nofile_hard)
 		m.nofile_soft = m.nofile_hard;
 	m.memory = limits_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup",

@@ -196,6 +196,8 @@ static int start_raise_limit(const struct daemon *d)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
 		rlim_t need = d->budget.table_limit + START_LIMIT_SLACK;
+		if (limit.rlim_max > d->machine.nofile_hard)
+			limit.rlim_max = d->machine.nofile_hard;
 		if (need > limit.rlim_max)
 			need = limit.rlim_max;
 		if (need <= limit.rlim_cur)

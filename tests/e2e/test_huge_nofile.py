@@ -66,6 +66,19 @@ def test_what_only_checks_says_the_same(table):
                     result.stderr), result.stderr)
 
 
+@for_each(table=TABLES)
+def test_one_that_may_not_be_kept(table):
+    """fs.nr_open was lowered after the limit was inherited: setrlimit(2) then refuses it."""
+    with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
+        if int(file.read()) != 1048576:
+            raise Skip("fs.nr_open is not the usual one")
+    env = {**preload(), "HUGE_NOFILE_REFUSED": "1"}
+    with Portd({}, table=table, env=env) as portd:
+        equal(portd.stats()["budget"]["fds"], 1048576 * (1 if table == "shared" else 2), "descriptors")
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(4, send=b"x"))
+
+
 def test_a_huge_stack_is_not_what_threads_get():
     """glibc makes the stack of a thread as large as RLIMIT_STACK."""
     size = 1 << 46  # of 47 bits of addresses: two of them are not to be had
