@@ -38,8 +38,11 @@ int start_standard_fds(void)
 
 	do {
 		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (fd < 0)
+		if (fd < 0) {
+			log_error("cannot open /dev/null: %m; portd keeps descriptors "
+			          "on it back, in a container or chroot(2) too");
 			return EXIT_SYSTEM;
+		}
 	} while (fd <= STDERR_FILENO);
 	(void)own_close(fd);
 	return 0;

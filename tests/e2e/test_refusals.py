@@ -195,6 +195,15 @@ def test_a_run_directory_that_is_read_only():
             "-o control.socket=FILE")
 
 
+def test_no_dev_null():
+    need_root()
+    need("unshare", "mount")
+    wrapper = ["unshare", "-m", "sh", "-euc", 'mount -t tmpfs -o ro none /dev; exec "$@"', "sh"]
+    if subprocess.run([*wrapper, "/bin/true"], capture_output=True, check=False).returncode:
+        raise Skip("no mounts of its own here")
+    has(refused("-t", wrapper=wrapper), "cannot open /dev/null: No such file or directory")
+
+
 def test_descriptors_that_are_for_another_process():
     for env, words in (({"LISTEN_FDS": "1", "LISTEN_PID": "1"}, "is for process 1, and this one is"),
                        ({"LISTEN_FDS": "1"}, "is set without [$]LISTEN_PID")):
