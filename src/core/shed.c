@@ -59,7 +59,9 @@ void shed(struct worker *w, int fd, enum shed_reason reason, const struct addr *
 		sock_reset(fd);
 		break;
 	case CONFIG_ANSWER_CLOSE:
-		(void)own_close(fd);
+		/* What the client has sent, or sends before it sees the end, would make close(2)
+		 * send a reset. */
+		conn_linger_shed(w, fd);
 		break;
 	case CONFIG_ANSWER_MESSAGE:
 		answer_message(w, fd);
