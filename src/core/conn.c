@@ -341,6 +341,8 @@ enum close_reason conn_reason_of(int err)
 	/* ENOTCONN: there was an end already when somebody asked who the peer was. */
 	if (err == ECONNRESET || err == EPIPE || err == ENOTCONN)
 		return CLOSE_RESET;
+	if (err == ECONNABORTED)
+		return CLOSE_KILLED;
 	/* Keepalive and retransmission end with ETIMEDOUT, or with what ICMP said last.
 	 */
 	return err_is_disconnect(err) ? CLOSE_TIMEOUT : CLOSE_ERROR;

@@ -117,6 +117,7 @@ Test(stats, json_has_every_row_at_0)
 	        "source_rate rate pressure memory fds full backlog\".split(), 0)\n"
 	        "assert s[\"would_shed\"] == s[\"shed\"]\n"
 	        "assert s[\"closed\"] == dict.fromkeys(\"client service reset timeout "
+	        "killed "
 	        "first_byte "
 	        "idle lifetime evicted drained error\".split(), 0)\n");
 }
