@@ -145,12 +145,14 @@ static bool give(struct worker *w, unsigned owner)
 	}
 	waited = clock_add(w->held.age, w->now - w->held.since);
 	loop_remove(&w->loop, &w->held.watch);
-	if (hold_pass_offer(w, w->held.watch.fd, owner, waited, &w->held.ticket) < 0) {
+	if (hold_pass_offer(w, w->held.watch.fd, owner, waited, &w->held.ticket,
+	            &w->held.offer) < 0) {
 		(void)loop_add(&w->loop, &w->held.watch, 0);
 		admit_give(&w->port->admit, owner);
 		return false;
 	}
 	w->held.watch.fd = -1;
+	w->held.pass_to = owner;
 	w->held.pass_until = w->now + HOLD_PASS_NS;
 	return true;
 }
@@ -159,16 +161,13 @@ static bool give(struct worker *w, unsigned owner)
 static enum step step_passing(struct worker *w)
 {
 	struct held *held = &w->held;
-	int pass = atomic_load(&w->port->hold.pass);
-	if (pass == HOLD_PASS_OFFERED && w->now < held->pass_until)
+	bool open = hold_pass_is_open(&w->port->hold, held->offer);
+	if (open && w->now < held->pass_until)
 		return wait_until(w, held->pass_until, WORKER_LISTEN_OFF);
 	held->pass_until = 0;
 	/* Once it is being taken it is the receiver's, however long that one needs. */
-	if (pass == HOLD_PASS_OFFERED) {
-		unsigned owner = atomic_load(&w->port->hold.pass_to);
-		if (take_back(w))
-			atomic_store(&w->port->workers[owner].stalled, true);
-	}
+	if (open && take_back(w))
+		atomic_store(&w->port->workers[held->pass_to].stalled, true);
 	return STEP_ON;
 }
 
@@ -452,6 +451,7 @@ void hold_abandoned(struct worker *w)
 		worker_listen(w, WORKER_LISTEN_OFF);
 	held->again = false;
 	held->wake_at = CLOCK_INFINITY;
+	held->passing_since = 0;
 	if (held->pass_until > 0)
 		(void)step_passing(w);
 	if (held->watch.fd < 0)

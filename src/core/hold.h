@@ -36,18 +36,23 @@ enum hold_pass {
 	HOLD_PASS_OFFERED,
 	HOLD_PASS_TAKEN
 };
+#define HOLD_PASS_BITS 2U
 
 /* Shared by all workers. */
 struct hold {
 	_Atomic int holder; /* a worker's id, or HOLD_NOBODY */
-	_Atomic int pass;   /* enum hold_pass */
+	/* enum hold_pass, and above HOLD_PASS_BITS the number of the offer: what one holder has offered is
+	 * nothing to another. */
+	_Atomic uint64_t pass;
 	/* written by who has claimed it, read by who has taken it */
 	_Atomic unsigned pass_to;
 	uint64_t pass_waited; /* ns in the queue and held */
 	struct ticket pass_ticket;
-	int pass_fd;           /* shared table: the number */
-	int pass_pair[2];      /* private tables: SCM_RIGHTS; -1 when tables are shared */
-	_Atomic bool evicting; /* a worker was asked to evict, and has not answered */
+	int pass_fd;      /* shared table: the number */
+	int pass_pair[2]; /* private tables: SCM_RIGHTS; -1 when tables are shared */
+	_Atomic int
+	        evicting; /* a worker was asked to evict, and has not answered; or HOLD_NOBODY */
+	_Atomic uint64_t evict_until; /* how long it has for that, ns */
 	_Atomic uint32_t count; /* clients held or on their way: a term of the books */
 };
 
@@ -57,9 +62,9 @@ struct held {
 	uint64_t since;      /* when it was accepted, ns */
 	uint64_t age;        /* what it had waited by then, ns */
 	uint64_t pass_until; /* 0: none on its way; else when the holder takes it back */
+	uint64_t offer;      /* the number of that offer … */
+	unsigned pass_to;    /* … and whom it was made to */
 	struct ticket ticket;
-	uint64_t evict_until;   /* how long a peer that was asked to evict has for it */
-	unsigned evict_from;    /* which one */
 	bool evict_tried;       /* for this client */
 	uint64_t passing_since; /* a slot has been in passing, ns; 0: none is */
 	bool dead;              /* reset while held */
@@ -82,12 +87,19 @@ static inline bool hold_is_mine(const struct hold *hold, unsigned id)
 void hold_step(struct worker *w);
 /* A slot, or a descriptor, came free at w's: wakes the holder. */
 void hold_notify(struct worker *w);
-/* Offers fd, the held client, to `owner`, who has a slot for it. Takes over fd on success. Returns 0,
- * or -errno: -EBUSY if another client is still on its way. Holder only. */
+static inline enum hold_pass hold_pass_state(const struct hold *hold)
+{
+	return (enum hold_pass)(atomic_load(&hold->pass) & ((1U << HOLD_PASS_BITS) - 1));
+}
+/* Offers fd, the held client, to `owner`, who has a slot for it. Takes over fd on success. Returns 0
+ * with the number of the offer, or -errno: -EBUSY if another client is still on its way. Holder only. */
 int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited,
-        const struct ticket *ticket);
-/* Takes back what was offered and not taken, and gives back the receiver's slot. Returns 0, with
- * *ret_fd -1 if the descriptor was lost (it is counted); 1 if there was nothing to take back. */
+        const struct ticket *ticket, uint64_t *ret_offer);
+/* Has nobody taken this offer yet? */
+bool hold_pass_is_open(const struct hold *hold, uint64_t offer);
+/* Takes back what w has offered in w->held.offer, if nobody has taken it, and gives back the receiver's
+ * slot. Returns 0, with *ret_fd -1 if the descriptor was lost (it is counted); 1 if there was nothing to
+ * take back. */
 int hold_pass_take_back(
         struct worker *w, int *ret_fd, uint64_t *ret_waited, struct ticket *ret_ticket);
 /* Takes over a client that was passed to w, if one was. */

@@ -5,7 +5,9 @@
  *            │ holder              └ receiver, or the holder, who takes it back
  *            └▶ NONE, if it could not be sent
  *
- * Every step is a compare-and-swap: who makes it owns the plain fields until the next one. Between
+ * Every step is a compare-and-swap: who makes it owns the plain fields until the next one. With the step
+ * goes the number of the offer, so that nobody who comes late, a holder that was dismissed or a receiver
+ * that was slow, mistakes a later offer for the one he means. Between
  * private tables the descriptor travels by SCM_RIGHTS through one pair that all tables share; in a
  * shared table its number is enough.
  *
@@ -24,8 +26,10 @@
 
 int hold_init(struct hold *hold, bool private_tables)
 {
-	*hold = (struct hold){
-	        .holder = HOLD_NOBODY, .pass_fd = -1, .pass_pair = {-1, -1}};
+	*hold = (struct hold){.holder = HOLD_NOBODY,
+	        .evicting = HOLD_NOBODY,
+	        .pass_fd = -1,
+	        .pass_pair = {-1, -1}};
 	if (private_tables &&
 	        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
 	                hold->pass_pair) < 0)
@@ -39,10 +43,27 @@ void hold_destroy(struct hold *hold)
 	hold->pass_pair[1] = own_close(hold->pass_pair[1]);
 }
 
-static bool move(struct hold *hold, enum hold_pass from, enum hold_pass to)
+static uint64_t pass_of(uint64_t offer, enum hold_pass state)
 {
-	int expected = (int)from;
-	return atomic_compare_exchange_strong(&hold->pass, &expected, (int)to);
+	return offer << HOLD_PASS_BITS | (uint64_t)state;
+}
+
+static bool take(struct hold *hold, uint64_t offer)
+{
+	uint64_t expected = pass_of(offer, HOLD_PASS_OFFERED);
+	return atomic_compare_exchange_strong(
+	        &hold->pass, &expected, pass_of(offer, HOLD_PASS_TAKEN));
+}
+
+/* The way is free again. */
+static void end(struct hold *hold, uint64_t offer)
+{
+	atomic_store(&hold->pass, pass_of(offer, HOLD_PASS_NONE));
+}
+
+bool hold_pass_is_open(const struct hold *hold, uint64_t offer)
+{
+	return atomic_load(&hold->pass) == pass_of(offer, HOLD_PASS_OFFERED);
 }
 
 /* A client whose descriptor was lost on its way: the kernel has closed it. */
@@ -68,15 +89,18 @@ static int fetch_passed(struct worker *w)
 }
 
 int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited,
-        const struct ticket *ticket)
+        const struct ticket *ticket, uint64_t *ret_offer)
 {
 	struct hold *hold = &w->port->hold;
-	if (!move(hold, HOLD_PASS_NONE, HOLD_PASS_CLAIMED))
+	uint64_t last = atomic_load(&hold->pass) >> HOLD_PASS_BITS, offer = last + 1;
+	uint64_t expected = pass_of(last, HOLD_PASS_NONE);
+	if (!atomic_compare_exchange_strong(
+	            &hold->pass, &expected, pass_of(offer, HOLD_PASS_CLAIMED)))
 		return -EBUSY;
 	if (w->port->private_tables) {
 		int r = fdpass_send(hold->pass_pair[0], fd);
 		if (r < 0) {
-			atomic_store(&hold->pass, HOLD_PASS_NONE);
+			end(hold, offer);
 			return r;
 		}
 		(void)own_close(fd);
@@ -87,7 +111,8 @@ int hold_pass_offer(struct worker *w, int fd, unsigned owner, uint64_t waited,
 	hold->pass_waited = waited;
 	hold->pass_ticket = *ticket;
 	atomic_store(&hold->pass_to, owner);
-	atomic_store(&hold->pass, HOLD_PASS_OFFERED);
+	*ret_offer = offer;
+	atomic_store(&hold->pass, pass_of(offer, HOLD_PASS_OFFERED));
 	worker_kick(&w->port->workers[owner]);
 	return 0;
 }
@@ -96,7 +121,7 @@ int hold_pass_take_back(
         struct worker *w, int *ret_fd, uint64_t *ret_waited, struct ticket *ret_ticket)
 {
 	struct hold *hold = &w->port->hold;
-	if (!move(hold, HOLD_PASS_OFFERED, HOLD_PASS_TAKEN))
+	if (!take(hold, w->held.offer))
 		return 1;
 	*ret_fd = fetch_passed(w);
 	*ret_waited = hold->pass_waited;
@@ -105,22 +130,22 @@ int hold_pass_take_back(
 	atomic_fetch_sub(&hold->count, 1);
 	if (*ret_fd < 0)
 		count_lost(w, ret_ticket);
-	atomic_store(&hold->pass, HOLD_PASS_NONE);
+	end(hold, w->held.offer);
 	return 0;
 }
 
 void hold_receive(struct worker *w)
 {
 	struct hold *hold = &w->port->hold;
-	if (atomic_load(&hold->pass) != HOLD_PASS_OFFERED ||
-	        atomic_load(&hold->pass_to) != w->id ||
-	        !move(hold, HOLD_PASS_OFFERED, HOLD_PASS_TAKEN))
+	uint64_t offer = atomic_load(&hold->pass) >> HOLD_PASS_BITS;
+	if (!hold_pass_is_open(hold, offer) || atomic_load(&hold->pass_to) != w->id ||
+	        !take(hold, offer))
 		return;
 	int fd = fetch_passed(w);
 	uint64_t waited = hold->pass_waited;
 	struct ticket ticket = hold->pass_ticket;
-	/* The way is free again before anything that takes time. */
-	atomic_store(&hold->pass, HOLD_PASS_NONE);
+	/* Before anything that takes time. */
+	end(hold, offer);
 	hold_notify(w);
 	if (fd >= 0) {
 		worker_admit(w, fd, waited, &ticket);

@@ -3,7 +3,8 @@
  *
  * Invariants:
  *   - at most one eviction is under way: who was asked clears hold.evicting before it tells the
- *     holder; one that does not is passed over after HOLD_PASS_NS;
+ *     holder; one that does not is passed over after HOLD_PASS_NS, by whoever holds by then, and is
+ *     then asked no longer;
  *   - a worker evicts only what is idle for long enough at the moment of closing, whatever it was
  *     when the holder looked;
  *   - idlest is a hint that only its worker writes, at the end of each turn: a connection that has
@@ -26,7 +27,7 @@ int hold_room_take(struct worker *w)
 		worker_set_short(w);
 		return -1;
 	}
-	bool can_pass = atomic_load(&port->hold.pass) == HOLD_PASS_NONE;
+	bool can_pass = hold_pass_state(&port->hold) == HOLD_PASS_NONE;
 	for (unsigned tries = 0; tries < port->n_workers; tries++) {
 		struct worker *best = admit_can_take(admit, w->id) ? w : NULL;
 		uint32_t least = best ? atomic_load(&w->conns.open) : UINT32_MAX;
@@ -61,7 +62,7 @@ bool hold_room_is_passing(struct worker *w)
 {
 	struct port *port = w->port;
 	/* Who is on the way to a receiver has a slot, and no connection yet. */
-	uint32_t passed = atomic_load(&port->hold.pass) != HOLD_PASS_NONE;
+	uint32_t passed = hold_pass_state(&port->hold) != HOLD_PASS_NONE;
 	if (port_ordinary(port) + passed >= atomic_load(&port->admit.max) ||
 	        hold_room_lacks_fds(w)) {
 		w->held.passing_since = 0;
@@ -99,10 +100,10 @@ static struct worker *find_idlest(struct worker *w, uint64_t *ret_since)
 
 /* Who was asked has not answered in time: it stands still. main says so sooner or later; its next
  * pulse says that it turns again. */
-static void pass_over(struct worker *w)
+static void pass_over(struct port *port, int asked)
 {
-	atomic_store(&w->port->workers[w->held.evict_from].stalled, true);
-	atomic_store(&w->port->hold.evicting, false);
+	if (atomic_compare_exchange_strong(&port->hold.evicting, &asked, HOLD_NOBODY))
+		atomic_store(&port->workers[asked].stalled, true);
 }
 
 /* Does one connection less make room? Not where more are open than there are slots, as after a reload
@@ -121,11 +122,12 @@ enum hold_room hold_room_evict(struct worker *w, bool expired, uint64_t *ret_whe
 	*ret_when = CLOCK_INFINITY;
 	if (idle == CLOCK_INFINITY || !one_is_enough(w))
 		return HOLD_ROOM_NONE;
-	if (atomic_load(&hold->evicting)) {
-		*ret_when = w->held.evict_until;
-		if (w->now < w->held.evict_until)
+	int asked = atomic_load(&hold->evicting);
+	if (asked != HOLD_NOBODY) {
+		*ret_when = atomic_load(&hold->evict_until);
+		if (w->now < *ret_when)
 			return HOLD_ROOM_ASKED;
-		pass_over(w);
+		pass_over(w->port, asked);
 	}
 	if (expired && w->held.evict_tried)
 		return HOLD_ROOM_NONE;
@@ -136,10 +138,9 @@ enum hold_room hold_room_evict(struct worker *w, bool expired, uint64_t *ret_whe
 	w->held.evict_tried = true;
 	if (peer == w)
 		return conn_evict(w, idle) ? HOLD_ROOM_MADE : HOLD_ROOM_NONE;
-	w->held.evict_from = peer->id;
-	w->held.evict_until = w->now + HOLD_PASS_NS;
-	*ret_when = w->held.evict_until;
-	atomic_store(&hold->evicting, true);
+	*ret_when = w->now + HOLD_PASS_NS;
+	atomic_store(&hold->evict_until, *ret_when);
+	atomic_store(&hold->evicting, (int)peer->id);
 	atomic_store(&peer->evict, true);
 	worker_kick(peer);
 	return HOLD_ROOM_ASKED;
@@ -147,9 +148,12 @@ enum hold_room hold_room_evict(struct worker *w, bool expired, uint64_t *ret_whe
 
 void hold_room_answer(struct worker *w)
 {
-	(void)conn_evict(w, w->config->evict_idle);
+	struct hold *hold = &w->port->hold;
+	int me = (int)w->id;
+	if (atomic_load(&hold->evicting) == me)
+		(void)conn_evict(w, w->config->evict_idle);
 	atomic_store(&w->idlest, conn_idlest(w));
-	atomic_store(&w->port->hold.evicting, false);
+	(void)atomic_compare_exchange_strong(&hold->evicting, &me, HOLD_NOBODY);
 	hold_notify(w);
 }
 

@@ -381,11 +381,11 @@ Test(pass, the_held_client_goes_to_the_table_that_has_a_place)
 	int served[2];
 	int client = hold_for_worker_1(&rig, CONFIG_FD_TABLE_PRIVATE, served);
 	rig_turn(&rig, 0);
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_OFFERED);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_OFFERED);
 	cr_assert_eq(hold_of(&rig)->count, 1, "on its way it still counts as held");
 	rig_assert_books(&rig);
 	rig_turn(&rig, 1);
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_NONE);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_NONE);
 	cr_assert_eq(hold_of(&rig)->count, 0);
 	cr_assert_eq(rig_worker(&rig, 1)->conns.open, 1);
 	cr_assert_eq(rig_look(client), '-');
@@ -403,10 +403,10 @@ Test(pass, a_receiver_that_does_not_turn_loses_the_client_to_the_holder)
 	cr_assert_eq(hold_next_deadline(rig_worker(&rig, 0)), rig.now + HOLD_PASS_NS);
 	rig.now += HOLD_PASS_NS - 1;
 	rig_turn(&rig, 0);
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_OFFERED);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_OFFERED);
 	rig.now += 1;
 	rig_turn(&rig, 0);
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_NONE);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_NONE);
 	cr_assert(rig_worker(&rig, 1)->stalled);
 	cr_assert_eq(hold_of(&rig)->count, 1);
 	cr_assert_eq(rig.port->admit.used, 1);
