@@ -78,6 +78,14 @@ def test_process_has_nothing(box):
             words = line.split()
             mounts[words[4]] = (words[3], words[5].split(","), words[-1])
     writable = {path for path, (_, options, _) in mounts.items() if "rw" in options}
+    # What portd may execute is root's, and only root's, to write to.
+    may_execute = {path for path, (_, options, _) in mounts.items()
+                   if "noexec" not in options and re.match("/usr/", path)}
+    note("may be executed:", *sorted(may_execute))
+    check({"/usr/sbin/portd", "/usr/bin/portctl"} < may_execute, may_execute)
+    equal(box.run("find", *sorted(may_execute), "!", "-type", "l", "-writable", user="portd").stdout,
+          "", "what portd may execute and change")
+    writable -= may_execute
     # tmpfs of its own, the runtime directory, and what the kernel makes read-only by itself.
     equal({path for path in writable if not re.match(r"/(proc|dev/(pts|shm|mqueue))$", path)}
           - {"/run", "/run/lock", "/run/host/os-release", "/run/host/incoming"},
@@ -85,6 +93,28 @@ def test_process_has_nothing(box):
     check("subset=pid" in mounts["/proc"][2] and "hidepid" in mounts["/proc"][2], mounts["/proc"])
     for path in ("/home", "/root"):
         check("inaccessible" in mounts[path][0], f"{path} is not hidden")
+    finish(box)
+
+
+def test_executes_nothing_else(box):
+    """Not even through the loader; what it needs for start, reload and restart it has."""
+    loader = box.run("sh", "-c", "ls -1 /lib64/ld-linux* /lib/ld-linux* 2>/dev/null | head -n 1").stdout
+    box.write("/var/tmp/own", "#!/usr/sbin/portd --version\n", 0o755)
+    for command in ("/usr/bin/true", "/bin/sh -c :", f"{loader.strip()} /usr/bin/true", "/var/tmp/own",
+                    "/usr/bin/systemctl --version"):
+        box.configure(BASE)
+        box.dropin("portd.service", f"[Service]\nPrivateTmp=no\nRestart=no\nExecStartPre={command}\n")
+        check(box.systemctl("start", "portd", check=False).returncode != 0, f"{command} is executed")
+        note(command, box.show("portd", "ExecStartPre")["ExecStartPre"].rpartition("status=")[2])
+        box.systemctl("reset-failed")
+    # It is these two lines of the unit that keep it from that.
+    start(box, {}, dropin=FATAL + "NoExecPaths=\nExecPaths=\nExecStartPre=/usr/bin/true\n")
+    finish(box)
+    start(box, {}, dropin=FATAL + "ExecStartPre=/usr/bin/portctl --version\n")
+    box.systemctl("reload", "portd")
+    box.systemctl("restart", "portd")
+    with box.crowd(PORT) as crowd:
+        fill(crowd, 3)
     finish(box)
 
 
