@@ -46,7 +46,8 @@ struct conn {
 	struct worker *worker;
 	struct list timer; /* one of the set's lists, by state */
 	uint64_t active;   /* when it last moved, ns; LINGER: when that began */
-	uint8_t *unsent;   /* the service's: what the client has not taken yet, or NULL */
+	uint8_t *
+	        unsent; /* a buffer of the pool: what the client has not taken yet, or NULL */
 	uint32_t unsent_len, unsent_pos;
 	uint32_t discarded; /* LINGER: bytes thrown away so far */
 	uint8_t state;      /* enum conn_state; conn.c's only setter checks it */

@@ -94,13 +94,20 @@ static enum shed_reason judge_all(struct worker *w, struct ticket *ticket)
 int judge_newcomer(struct worker *w, const struct addr *peer, struct ticket *ret,
         enum shed_reason *ret_reason)
 {
+	bool no_memory =
+	        atomic_load_explicit(&w->port->memory_short, memory_order_relaxed);
 	*ret = (struct ticket){.peer = *peer, .would_shed = SHED_COUNT};
-	if (w->unjudged)
+	if (w->unjudged && !no_memory)
 		return 0;
-	enum shed_reason reason = judge_all(w, ret);
-	if (reason == SHED_COUNT)
+	enum shed_reason reason = w->unjudged ? SHED_COUNT : judge_all(w, ret);
+	if (reason == SHED_COUNT && !no_memory)
 		return 0;
 	judge_undo(w, ret);
+	/* It is no limit of the configuration's: also in a dry run. */
+	if (no_memory && (reason == SHED_COUNT || w->config->dry_run)) {
+		*ret_reason = SHED_MEMORY;
+		return 1;
+	}
 	if (!w->config->dry_run) {
 		*ret_reason = reason;
 		return 1;

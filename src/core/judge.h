@@ -3,7 +3,7 @@
  * network, rates, pressure: everything but the slots and descriptors, which admit.h has. The reasons
  * are asked in the order of sheds.def; the first that holds is the one that counts.
  *
- * With [shed] dry_run nobody is refused here: the reason is counted under would_shed,
+ * With [shed] dry_run nobody is refused here, but for memory: the reason is counted under would_shed,
  * once the connection is open.
  *
  * The caller's worker only.

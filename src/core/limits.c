@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/pool.h"
+
 #define WORKERS_MAX UINT64_C(1024)
 /* fs.nr_open cannot be more. */
 #define NOFILE_MAX UINT64_C(1073741816)
@@ -460,6 +462,19 @@ static void slots_bound(
 	b->most = least(b->fds / s->cost, by_memory);
 }
 
+/* Two for each worker at least: one is always at hand (echo.c). */
+static unsigned buffers_for(uint64_t memory, unsigned workers)
+{
+	uint64_t bytes = memory / LIMITS_BUFFERS_PART;
+
+	if (bytes < LIMITS_BUFFERS_MIN)
+		bytes = LIMITS_BUFFERS_MIN;
+	if (bytes > LIMITS_BUFFERS_MAX)
+		bytes = LIMITS_BUFFERS_MAX;
+	unsigned n = (unsigned)(bytes / POOL_BUFFER);
+	return n < 2 * workers ? 2 * workers : n;
+}
+
 int limits_compute(const struct machine *machine, const struct config *config,
         unsigned fds_per_connection, struct budget *ret, FILE *errors, FILE *warnings)
 {
@@ -506,6 +521,7 @@ int limits_compute(const struct machine *machine, const struct config *config,
 	if (b.table_slots > b.max_connections || !s.private)
 		b.table_slots = b.max_connections;
 	b.linger = (unsigned)linger_for(b.max_connections);
+	b.buffers = buffers_for(machine->memory, b.workers);
 	*ret = b;
 	return 0;
 }

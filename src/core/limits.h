@@ -39,6 +39,10 @@
 #define LIMITS_MEMORY_CONNECTION UINT64_C(8192)
 /* Connections are counted in 32 bits. */
 #define LIMITS_SLOTS_MAX (UINT64_C(1) << 30)
+/* Of the memory, for buffers of what clients do not take: this part, within these bounds (bytes). */
+#define LIMITS_BUFFERS_PART UINT64_C(64)
+#define LIMITS_BUFFERS_MIN  (UINT64_C(1) << 20)
+#define LIMITS_BUFFERS_MAX  (UINT64_C(64) << 20)
 
 enum limits_bound {
 	LIMITS_BOUND_FDS,
@@ -71,6 +75,7 @@ struct budget {
 	uint64_t most; /* connections that can ever be open, also after any reload */
 	uint64_t table_slots; /* slots of one worker's table; shared: max_connections */
 	unsigned linger;      /* a worker */
+	unsigned buffers;     /* of the pool (pool.h) */
 	enum limits_bound bound_by;
 };
 

@@ -135,6 +135,7 @@ static int init(struct port *port, const struct config *config)
 	        (unsigned)config->low_watermark, table_slots_of(port, config),
 	        budget->workers);
 	bucket_shared_init(&port->rate);
+	pool_init(&port->buffers, budget->buffers);
 	if (r == 0)
 		r = port_create_books(budget, &port->sources);
 	if (r == 0)
@@ -199,6 +200,7 @@ struct port *port_destroy(struct port *port)
 		return NULL;
 	for (unsigned i = 0; i < port->n_workers; i++)
 		worker_destroy(&port->workers[i]);
+	pool_destroy(&port->buffers);
 	free(port->workers);
 	free(port->stats_workers);
 	admit_destroy(&port->admit);

@@ -17,6 +17,7 @@
 #include "core/config.h"
 #include "core/event.h"
 #include "core/limits.h"
+#include "core/memory.h"
 #include "core/service.h"
 #include "core/stats.h"
 
@@ -81,6 +82,9 @@ enum port_listening {
  * when a worker has something to say. Returns 0, an enum port_listening, or -errno: it does not listen,
  * and cannot. Not between port_stop and the end, where it is not to listen. */
 int port_check_listener(struct port *port);
+/* What main has read of the machine's memory. While it is short every newcomer is shed (reason
+ * memory). Returns whether that has changed. */
+bool port_note_memory(struct port *port, const struct memory *memory);
 /* The spell of being full that is on. Returns true and fills *ret if one is; port_next_event has, or
  * has had, its beginning then. */
 bool port_spell(struct port *port, struct state_spell *ret);

@@ -88,6 +88,15 @@ static void collect_workers(struct port *port, struct stats *s)
 	s->workers = port->stats_workers;
 }
 
+bool port_note_memory(struct port *port, const struct memory *memory)
+{
+	bool was_short = atomic_load(&port->memory_short);
+	bool is_short = memory_is_short(memory, was_short);
+	port->memory = *memory;
+	atomic_store(&port->memory_short, is_short);
+	return is_short != was_short;
+}
+
 void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
 {
 	uint64_t now = clock_now();
@@ -116,6 +125,10 @@ void port_collect(struct port *port, unsigned extra_fds, struct stats *ret)
 
 	ret->arrivals_peak = atomic_load(&port->burst.arrivals_peak);
 	ret->accept_pause_ns = atomic_load(&port->burst.pause);
+
+	ret->memory = port->memory;
+	ret->memory_short = atomic_load(&port->memory_short);
+	ret->buffers = pool_taken(&port->buffers);
 
 	collect_workers(port, ret);
 	ret->priority_connections = atomic_load(&port->admit.priority_used);

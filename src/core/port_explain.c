@@ -167,6 +167,12 @@ static void explain_outcome(const struct port *port, const struct config *c, boo
 	/* The lists are not in force in a dry run. */
 	if (c->dry_run && draining)
 		now = SHED_DRAINING;
+	/* Memory is no limit of the configuration's: a dry run has it, too. */
+	if (trial && v->rule[SHED_MEMORY] == PORT_RULE_YES) {
+		trial = beyond = false;
+		now = SHED_MEMORY;
+		some = SHED_COUNT;
+	}
 	if (trial) {
 		v->would = beyond && !has_priority_slot(v) ? SHED_FULL : now;
 		now = some = SHED_COUNT;
@@ -197,7 +203,8 @@ void port_explain(struct port *port, const struct addr *peer, struct port_verdic
 	*ret = (struct port_verdict){
 	        .net = prefix_mask(peer, (unsigned)c->prefix4, (unsigned)c->prefix6)};
 	ret->rule[SHED_ABORTED] = PORT_RULE_UNKNOWN;
-	ret->rule[SHED_MEMORY] = PORT_RULE_UNKNOWN;
+	ret->rule[SHED_MEMORY] =
+	        atomic_load(&port->memory_short) ? PORT_RULE_YES : PORT_RULE_UNKNOWN;
 	explain_lists(c, peer, ret);
 	ret->rule[SHED_DRAINING] = rule_of(port_phase(port) == PORT_DRAINING);
 	explain_rates(port, c, now, ret);

@@ -16,6 +16,7 @@
 
 #include "core/counters.h"
 #include "core/limits.h"
+#include "core/memory.h"
 #include "core/source.h"
 #include "core/state.h"
 #include "net/addr.h"
@@ -56,7 +57,10 @@ struct stats {
 	uint64_t held;
 	uint64_t priority_connections; /* in priority slots */
 	struct source_usage sources;   /* the per-source books */
-	uint64_t keepalive_ns;         /* the period in force; 0: off */
+	struct memory memory;          /* what is left; limit 0: not known */
+	bool memory_short;
+	uint64_t buffers;      /* taken, of budget.buffers */
+	uint64_t keepalive_ns; /* the period in force; 0: off */
 	uint64_t lingering; /* answered connections being closed; not part of the books */
 
 	struct counts total;

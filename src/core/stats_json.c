@@ -162,6 +162,18 @@ static void json_reasons(struct json *j, const struct counts *c)
 	json_close(j);
 }
 
+static void json_memory(struct json *j, const struct stats *s)
+{
+	json_open(j, "memory");
+	json_number(j, "limit_bytes", s->memory.limit);
+	json_number(j, "left_bytes", s->memory.left);
+	json_number(j, "reserve_bytes", s->memory.reserve);
+	json_number(j, "short", s->memory_short);
+	json_number(j, "buffers", s->buffers);
+	json_number(j, "buffers_max", s->budget.buffers);
+	json_close(j);
+}
+
 static void json_sources(struct json *j, const struct source_usage *u)
 {
 	json_open(j, "sources");
@@ -233,6 +245,7 @@ void stats_render_json(const struct stats *s, FILE *out)
 	json_budget(&j, s);
 	json_counters(&j, s);
 	json_reasons(&j, &s->total);
+	json_memory(&j, s);
 	json_sources(&j, &s->sources);
 	json_wait(&j, &s->total);
 	json_workers(&j, s);

@@ -227,6 +227,25 @@ static void metrics_gate(struct metrics *m, const struct stats *s)
 	sample_seconds(m, NULL, NULL, s->gated_ns);
 }
 
+static void metrics_memory(struct metrics *m, const struct stats *s)
+{
+	gauge(m, "portd_memory_limit_bytes",
+	        "Memory of the machine, or of the cgroup that is nearest to its limit.",
+	        s->memory.limit);
+	gauge(m, "portd_memory_left_bytes", "What is left of it, caches included.",
+	        s->memory.left);
+	gauge(m, "portd_memory_reserve_bytes",
+	        "With less than that left newcomers are shed for memory.",
+	        s->memory.reserve);
+	gauge(m, "portd_memory_short", "1 while they are.", s->memory_short);
+	gauge(m, "portd_buffers",
+	        "Buffers that are taken: one for each worker, and one for each client "
+	        "that "
+	        "does not take what it is sent.",
+	        s->buffers);
+	gauge(m, "portd_buffers_max", "How many there are.", s->budget.buffers);
+}
+
 static void metrics_keepalive(struct metrics *m, const struct stats *s)
 {
 	family(m, KIND_GAUGE, "portd_keepalive_period_seconds",
@@ -301,6 +320,7 @@ static void render(const struct stats *s, bool openmetrics, FILE *out)
 	metrics_gate(&m, s);
 	metrics_sources(&m, &s->sources);
 	metrics_counters(&m, &s->total);
+	metrics_memory(&m, s);
 	metrics_keepalive(&m, s);
 	metrics_wait(&m, &s->total);
 	metrics_workers(&m, s);

@@ -265,6 +265,19 @@ static void text_traffic(const struct counts *c, FILE *out)
 	        format_bytes(sent, (char[BYTES_MAX]){0}));
 }
 
+static void text_memory(const struct stats *s, FILE *out)
+{
+	if (s->memory.limit == 0)
+		(void)fprintf(out, "\n" LABEL "not known\n", "memory");
+	else
+		(void)fprintf(out, "\n" LABEL "%s of %s left%s\n", "memory",
+		        format_bytes(s->memory.left, (char[BYTES_MAX]){0}),
+		        format_bytes(s->memory.limit, (char[BYTES_MAX]){0}),
+		        s->memory_short ? ": SHORT, newcomers are turned away" : "");
+	(void)fprintf(out, "  %-16s%s of %s taken, for what clients do not read\n",
+	        "buffers", GROUPED(s->buffers), GROUPED(s->budget.buffers));
+}
+
 static void text_keepalive(const struct stats *s, FILE *out)
 {
 	(void)fprintf(out, "\n" LABEL, "keepalive");
@@ -326,6 +339,7 @@ void stats_render_text(const struct stats *s, FILE *out)
 	text_would_shed(&s->total, out);
 	text_sources(&s->sources, out);
 	text_traffic(&s->total, out);
+	text_memory(s, out);
 	text_keepalive(s, out);
 	text_workers(s, out);
 	text_books(s, out);

@@ -319,6 +319,8 @@ int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd)
 void worker_destroy(struct worker *w)
 {
 	w->wake.fd = own_close(w->wake.fd);
+	pool_give(&w->port->buffers, w->spare);
+	w->spare = NULL;
 	free(w->scratch);
 	w->scratch = NULL;
 	conn_set_destroy(&w->conns);

@@ -23,6 +23,7 @@
 #include "core/hold.h"
 #include "core/keepalive.h"
 #include "core/listener.h"
+#include "core/pool.h"
 #include "core/port.h"
 #include "core/queue_age.h"
 #include "core/record.h"
@@ -39,7 +40,7 @@
 /* Fewer open connections than this are never too many for one worker. */
 #define WORKER_SHARE_MIN 16U
 /* What a service may read at once: one buffer a worker. */
-#define WORKER_SCRATCH (64U * 1024U)
+#define WORKER_SCRATCH POOL_BUFFER
 
 enum port_phase {
 	PORT_CLOSED,
@@ -75,6 +76,7 @@ struct worker {
 	const struct config *config;
 	bool unjudged;    /* judge_is_idle(config) */
 	uint8_t *scratch; /* WORKER_SCRATCH bytes */
+	uint8_t *spare; /* a buffer of the port's, for the next one to need it; or NULL */
 
 	struct watch wake; /* an eventfd, the same number in every table */
 	struct watch listener;
@@ -148,6 +150,7 @@ struct port {
 	struct queue_age queue_age;
 	struct burst burst;
 	struct keepalive_pace keepalive;
+	struct pool buffers;
 	struct bucket_shared rate; /* of [budget] rate */
 	struct source_books *sources;
 	_Atomic unsigned linger; /* answered connections that may linger, a worker */
@@ -160,6 +163,7 @@ struct port {
 	_Atomic unsigned alive;   /* workers that answer */
 	_Atomic(const struct config *) config;
 
+	_Atomic bool memory_short;  /* newcomers are shed for it */
 	_Atomic uint32_t asked_max; /* slots as asked for, also in a dry run */
 
 	/* Under spell_lock: what port_top_shed counts. */
@@ -168,6 +172,7 @@ struct port {
 	uint64_t top_since;  /* … and the first of them began then, ns */
 
 	/* The main thread's. */
+	struct memory memory; /* as last read */
 	bool gate_closed;
 	uint64_t gates;      /* how often the gate was closed */
 	uint64_t gated_ns;   /* and for how long, without the time that is on */

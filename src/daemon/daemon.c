@@ -24,6 +24,7 @@
 #include "daemon/pulse.h"
 #include "daemon/rebind.h"
 #include "daemon/reload.h"
+#include "daemon/shortage.h"
 #include "daemon/status.h"
 #include "net/fdtable.h"
 
@@ -155,6 +156,8 @@ int daemon_open_loop(struct daemon *d)
 		r = status_open(d);
 	if (r >= 0)
 		r = gate_open_timer(d);
+	if (r >= 0)
+		r = shortage_open_timer(d);
 	return r < 0 ? r : 0;
 }
 
@@ -238,6 +241,7 @@ void daemon_close(struct daemon *d)
 	d->status_timer = sd_event_source_disable_unref(d->status_timer);
 	d->drain_timer = sd_event_source_disable_unref(d->drain_timer);
 	d->gate_timer = sd_event_source_disable_unref(d->gate_timer);
+	d->memory_timer = sd_event_source_disable_unref(d->memory_timer);
 	d->event = sd_event_unref(d->event);
 	if (d->port_started)
 		daemon_finish_port(d);

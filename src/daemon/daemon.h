@@ -88,6 +88,7 @@ struct daemon {
 	sd_event_source *status_timer;
 	sd_event_source *drain_timer;
 	sd_event_source *gate_timer;
+	sd_event_source *memory_timer;
 
 	/* Where it stands. All times ns, 0: never. */
 	uint64_t started;

@@ -153,7 +153,9 @@ const char *explain_rule(const struct explain *x, enum shed_reason reason,
 		words_pressure(x, buf);
 		break;
 	case SHED_MEMORY:
-		return "shows only when it comes";
+		return v->rule[SHED_MEMORY] == PORT_RULE_YES
+		               ? "the machine, or the cgroup, has too little left"
+		               : "shows only when it comes";
 	case SHED_FDS:
 		return v->is_short ? "a worker is short of descriptors"
 		                   : "no worker is short of descriptors";

@@ -1,8 +1,9 @@
 /*
  * echo.c - reads into the worker's scratch buffer and sends at once. Only what the client
- * does not take is kept, in a buffer of the connection's own of at most one read; until
- * that is gone nothing more is read. So an idle client costs no buffer, and a slow one a
- * bounded one.
+ * does not take is kept, in a buffer of the pool of at most one read; until that is gone nothing
+ * more is read. So an idle client costs no buffer, a slow one a bounded one, and all slow ones together
+ * no more than the pool has. Once it is empty, what a client would not take stays in the kernel
+ * (echo_without_buffer).
  *
  * The end of the client's stream is read only after everything before it was sent back;
  * then the connection is closed, which ends the other direction behind the last byte.
@@ -12,13 +13,14 @@
 #include "serve/echo.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/err.h"
+#include "base/own.h"
 #include "core/conn.h"
 #include "core/worker.h"
+#include "net/sock.h"
 
 /* Reads in one turn before other connections have theirs. */
 #define ECHO_READS 4
@@ -39,11 +41,10 @@ static int wait_for(struct conn *conn, uint32_t events)
 	return r < 0 ? SERVICE_CLOSE(CLOSE_ERROR) : 0;
 }
 
+/* There is a buffer at hand for each byte that is read before it could be sent. */
 static int keep_unsent(struct conn *conn, const uint8_t *bytes, size_t len)
 {
-	conn->unsent = malloc(len);
-	if (!conn->unsent)
-		return SERVICE_CLOSE(CLOSE_ERROR);
+	conn->unsent = TAKE_PTR(conn->worker->spare);
 	memcpy(conn->unsent, bytes, len);
 	conn->unsent_len = (uint32_t)len;
 	conn->unsent_pos = 0;
@@ -52,8 +53,7 @@ static int keep_unsent(struct conn *conn, const uint8_t *bytes, size_t len)
 
 static void echo_closing(struct conn *conn)
 {
-	free(conn->unsent);
-	conn->unsent = NULL;
+	pool_give(&conn->worker->port->buffers, TAKE_PTR(conn->unsent));
 }
 
 static int flush_unsent(struct conn *conn)
@@ -71,6 +71,33 @@ static int flush_unsent(struct conn *conn)
 	return wait_for(conn, EPOLLIN);
 }
 
+/* What recv says of the end, as an outcome of the service; n is 0 or less. */
+static int end_of(ssize_t n)
+{
+	if (n == 0)
+		return SERVICE_CLOSE(CLOSE_CLIENT);
+	return err_is_again(errno) ? 0 : SERVICE_CLOSE(conn_reason_of(errno));
+}
+
+/* No buffer is left: nothing is taken from the kernel that the client does not take at once. */
+static int echo_without_buffer(struct conn *conn)
+{
+	struct worker *w = conn->worker;
+	ssize_t n =
+	        recv(conn->watch.fd, w->scratch, WORKER_SCRATCH, MSG_PEEK | MSG_DONTWAIT);
+	if (n <= 0)
+		return end_of(n);
+	ssize_t sent = send_some(conn, w->scratch, (size_t)n);
+	if (sent < 0)
+		return SERVICE_CLOSE(conn_reason_of((int)-sent));
+	if (sent > 0) {
+		(void)sock_discard(conn->watch.fd, (size_t)sent, NULL);
+		conn_count_in(conn, (uint64_t)sent);
+		conn_touch(conn, true);
+	}
+	return sent < n ? wait_for(conn, EPOLLOUT) : 0;
+}
+
 static int echo_ready(struct conn *conn, uint32_t events)
 {
 	(void)events; /* an error or a hang-up shows in recv or send, with its errno */
@@ -78,14 +105,16 @@ static int echo_ready(struct conn *conn, uint32_t events)
 		return flush_unsent(conn);
 
 	struct worker *w = conn->worker;
-	for (int i = 0; i < ECHO_READS; i++) {
+	int r = wait_for(conn, EPOLLIN);
+	for (int i = 0; i < ECHO_READS && r == 0; i++) {
+		if (!w->spare)
+			w->spare = pool_take(&w->port->buffers);
+		if (!w->spare)
+			return echo_without_buffer(conn);
 		ssize_t n =
 		        recv(conn->watch.fd, w->scratch, WORKER_SCRATCH, MSG_DONTWAIT);
-		if (n == 0)
-			return SERVICE_CLOSE(CLOSE_CLIENT);
-		if (n < 0)
-			return err_is_again(errno) ? 0
-			                           : SERVICE_CLOSE(conn_reason_of(errno));
+		if (n <= 0)
+			return end_of(n);
 		conn_count_in(conn, (uint64_t)n);
 		conn_touch(conn, true);
 
@@ -97,7 +126,7 @@ static int echo_ready(struct conn *conn, uint32_t events)
 		if ((size_t)n < WORKER_SCRATCH)
 			return 0;
 	}
-	return 0;
+	return r;
 }
 
 const struct service echo_service = {

@@ -66,7 +66,8 @@ RIG_FN void rig_init(struct rig *rig, unsigned workers, uint64_t slots)
 	                .fds_slots = slots,
 	                .most = 1000,
 	                .table_slots = slots,
-	                .linger = 2},
+	                .linger = 2,
+	                .buffers = 16},
 	        .main_fd = -1,
 	};
 }

@@ -21,7 +21,7 @@ Test(stats_text, text_tells_the_operator)
 	        text, "fds (descriptors: [budget] fds, or the hard RLIMIT_NOFILE)\n"));
 	cr_assert(has(text, "861 of 20,000 in use"));
 	cr_assert(has(text, "No slot came free within queue_timeout."));
-	cr_assert_not(has(text, "No memory for the connection."));
+	cr_assert_not(has(text, "No memory for the connection"));
 	cr_assert(has(text, "1.0 MiB in, 1.5 KiB out"));
 	cr_assert(has(text, "p50             at most 5 ms\n"));
 	cr_assert(has(text, "p99             at most 500 ms\n"));
