@@ -19,7 +19,9 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
+#include "base/plural.h"
 #include "core/config_file.h"
+#include "core/config_found.h"
 #include "core/config_key.h"
 
 /* The members that are memory of their own. */
@@ -197,12 +199,14 @@ static bool load_section(void *arg, const struct config_place *place, const char
 {
 	struct load *load = arg;
 	struct config_seen seen = seen_text(name);
-	char advice[CONFIG_ADVICE_MAX];
+	char advice[CONFIG_ADVICE_MAX] = "";
 
 	if (config_key_has_section(name))
 		return true;
-	config_mistake(&load->reader, place, name, NULL, &seen, "is no section; %s",
-	        config_key_advise_section(name, advice));
+	if (config_names_next(&load->reader))
+		(void)config_key_advise_section(name, advice);
+	config_mistake(
+	        &load->reader, place, name, NULL, &seen, "is no section; %s", advice);
 	return false;
 }
 
@@ -211,13 +215,15 @@ static const struct config_key *load_find(struct load *load,
 {
 	const struct config_key *key = config_key_find(section, name);
 	struct config_seen seen = seen_text(name);
-	char advice[CONFIG_ADVICE_MAX];
+	char advice[CONFIG_ADVICE_MAX] = "";
 
-	if (!key)
-		config_mistake(&load->reader, place, section, name, &seen,
-		        "is no key of this section; %s",
-		        config_key_advise_name(section, name, advice));
-	return key;
+	if (key)
+		return key;
+	if (config_names_next(&load->reader))
+		(void)config_key_advise_name(section, name, advice);
+	config_mistake(&load->reader, place, section, name, &seen,
+	        "is no key of this section; %s", advice);
+	return NULL;
 }
 
 static void load_key(void *arg, const struct config_place *place, const char *section,
@@ -317,19 +323,41 @@ void config_warn(const struct config *config, FILE *warnings)
 
 static int load_files(struct load *load)
 {
-	const char *file = load->source->file;
+	const char *named = load->source->file;
+	const char *file = named ? named : CONFIG_DEFAULT_FILE;
+	struct config_found *found = &load->config->found;
 	OWN_MEM char *directory = NULL;
-	int r;
 
-	r = config_file_read(&load->reader, file ? file : CONFIG_DEFAULT_FILE,
-	        file ? CONFIG_FILE_NAMED : CONFIG_FILE_DEFAULT);
+	int r = config_file_read(
+	        &load->reader, file, named ? CONFIG_FILE_NAMED : CONFIG_FILE_DEFAULT);
 	if (r < 0)
 		return r;
-	if (asprintf(&directory, "%s.d", file ? file : CONFIG_DEFAULT_FILE) < 0) {
+	found->file = r != CONFIG_FILE_MISSING;
+	if (asprintf(&directory, "%s.d", file) < 0) {
 		directory = NULL;
 		return -ENOMEM;
 	}
-	return config_file_read_directory(&load->reader, directory);
+	config_found_look(found, directory);
+	r = config_file_read_directory(&load->reader, directory);
+	if (r < 0)
+		return r;
+	found->drop_ins = (unsigned)r;
+	if (load->source->before)
+		config_found_compare(
+		        &load->reader, load->source->before, found, file, directory);
+	return 0;
+}
+
+/* How many mistakes there were beyond those that are named. Returns as config_load. */
+static int load_finish(const struct load *load)
+{
+	const struct config_reader *r = &load->reader;
+	unsigned more = r->named && r->mistakes > r->named ? r->mistakes - r->named : 0;
+
+	if (more)
+		(void)fprintf(r->errors, "and %u more mistake%s%s\n", more, PLURAL(more),
+		        r->named < CONFIG_NAMED_CHECK ? "; portd -t names them" : "");
+	return (int)r->mistakes;
 }
 
 int config_load(const struct config_source *source, struct config *ret, FILE *errors)
@@ -338,13 +366,17 @@ int config_load(const struct config_source *source, struct config *ret, FILE *er
 	        .reader = {.section = load_section,
 	                .key = load_key,
 	                .begin = load_begin,
-	                .errors = errors},
+	                .errors = errors,
+	                .named = source->named,
+	                .patience =
+	                        source->patience ? source->patience : CONFIG_PATIENCE},
 	        .source = source,
 	        .config = ret,
 	};
 	int r;
 
 	load.reader.arg = &load;
+	load.reader.deadline = clock_now() + load.reader.patience;
 	config_set_defaults(ret);
 	r = load_files(&load);
 	for (size_t i = 0; r == 0 && i < source->n_overrides; i++)
@@ -354,7 +386,7 @@ int config_load(const struct config_source *source, struct config *ret, FILE *er
 	if (r == 0)
 		contradictions_check(&load);
 	if (r == 0)
-		r = load.reader.mistakes > 0 ? 1 : 0;
+		r = load_finish(&load);
 	if (r != 0)
 		config_release(ret);
 	return r;

@@ -14,7 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "net/addr.h"
 #include "net/prefix.h"
@@ -46,6 +48,15 @@ enum config_key_index {
 #include "core/config.def"
 #undef X
 	CONFIG_KEY_COUNT
+};
+
+/* Which files a configuration was read from. */
+struct config_found {
+	bool file; /* FILE itself */
+	bool directory;
+	dev_t dev; /* of the directory, to know it again */
+	ino_t ino;
+	unsigned drop_ins; /* in it */
 };
 
 /* Where something was said. */
@@ -103,7 +114,16 @@ struct config {
 	/* Where each key was set last; name is NULL where it is at its default. The texts
 	 * live as long as the process. No part of what is printed or compared. */
 	struct config_place origin[CONFIG_KEY_COUNT];
+	/* As origin no part of what is printed or compared. */
+	struct config_found found;
 };
+
+/* How many mistakes are named, one line each, for a log or an answer; and with portd -t. */
+#define CONFIG_NAMED       20U
+#define CONFIG_NAMED_CHECK 1000U
+/* What all files together may take to be read, ns: at start, and while portd serves. */
+#define CONFIG_PATIENCE        (5 * CLOCK_SEC)
+#define CONFIG_PATIENCE_RELOAD (2 * CLOCK_SEC)
 
 /* Where a configuration comes from. Nothing is owned; it must outlive the call. */
 struct config_source {
@@ -112,17 +132,25 @@ struct config_source {
 	size_t n_overrides;
 	const char *const
 	        *services; /* names that [service] type may have, NULL at the end */
+	unsigned named; /* so many mistakes are named, the rest is counted; 0: all are */
+	uint64_t patience; /* what all files together may take, ns; 0: CONFIG_PATIENCE */
+	/* What the configuration in force was read from, NULL: none is yet. It is not replaced by one
+	 * whose files have vanished. */
+	const struct config_found *before;
 };
 
 /* Loads defaults, then FILE, then FILE.d/ *.conf in name order (strcmp), then the overrides.
  * Every mistake is written to `errors` as one line, «FILE:LINE: [section] key: what was seen;
- * what is allowed», for an override «-o SECTION.KEY=VALUE: …»; all of them, not only the first.
+ * what is allowed», for an override «-o SECTION.KEY=VALUE: …»; all of them, not only the first, up
+ * to source->named, and then a line that says how many more there are.
  * Client-supplied or binary bytes in what was seen are escaped as \xNN.
  * A named file that is missing, unreadable, a directory, a socket or a block device is a
  * mistake; /dev/stdin and /dev/null are read, and so is a pipe that has something in it: one
  * that was read to its end at start has nothing for a reload. A drop-in may be no pipe. Missing
- * drop-in directory: fine; its files count without FILE too.
- * Returns 0; 1 if there was at least one mistake (*ret is then not to be used); -ENOMEM. */
+ * drop-in directory: fine; its files count without FILE too. A name that is there and leads nowhere
+ * (a dangling link) is not missing, but a mistake.
+ * A stop signal that is blocked and pending ends the wait for a slow file.
+ * Returns 0; how many mistakes there were (*ret is then not to be used); -ENOMEM. */
 int config_load(const struct config_source *source, struct config *ret, FILE *errors);
 
 /* Writes a line for each key that is right, but has less of an effect than it seems, beside another:

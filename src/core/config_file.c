@@ -19,12 +19,13 @@
  * line ends and a last line without an end are accepted. A file is read whole before its
  * first line is judged (config_read.c); a line then gets its NUL where it stands.
  *
- * Reads next: config_read.c.
+ * Reads next: config_bytes.c.
  */
 #include "core/config_file.h"
 
 #include <errno.h>
 #include <ini.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -32,8 +33,11 @@
 
 #include "base/drop_in.h"
 #include "base/own.h"
+#include "base/parse.h"
 #include "core/config_read.h"
 
+/* So many lines are read between two looks at the clock. */
+#define FILE_LINES 256U
 /* What is shown of what was seen. */
 #define SEEN_MAX 120
 
@@ -50,34 +54,17 @@ struct lines {
 	const char *value;
 };
 
-void config_escape(char *buf, size_t size, const char *bytes, size_t len)
-{
-	static const char hex[] = "0123456789abcdef";
-	size_t n = 0;
-
-	for (size_t i = 0; i < len && n + 5 <= size; i++) {
-		unsigned char c = (unsigned char)bytes[i];
-
-		if (c >= 32 && c <= 126) {
-			buf[n++] = bytes[i];
-			continue;
-		}
-		buf[n++] = '\\';
-		buf[n++] = 'x';
-		buf[n++] = hex[c >> 4];
-		buf[n++] = hex[c & 15];
-	}
-	buf[n] = '\0';
-}
-
 void config_mistake(struct config_reader *reader, const struct config_place *place,
         const char *section, const char *key, const struct config_seen *seen,
         const char *format, ...)
 {
 	char text[1024];
 	va_list args;
+	bool named = config_names_next(reader);
 
-	reader->mistakes++;
+	reader->mistakes += reader->mistakes < INT_MAX;
+	if (!named)
+		return;
 	(void)fprintf(
 	        reader->errors, "%s: ", config_place_format(place, text, sizeof(text)));
 	if (section) {
@@ -110,62 +97,14 @@ static void line_mistake(struct lines *l, const char *bytes, size_t len, const c
 	        &seen, "%s; allowed: %s", what, shape);
 }
 
-/* The length of the UTF-8 sequence at p, 0 if there is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *p, size_t left)
-{
-	static const struct {
-		unsigned char first, last, least,
-		        greatest; /* of the first byte; of the second */
-		size_t len;
-	} forms[] = {
-	        {0xc2, 0xdf, 0x80, 0xbf, 2},
-	        {0xe0, 0xe0, 0xa0, 0xbf, 3},
-	        {0xe1, 0xec, 0x80, 0xbf, 3},
-	        {0xed, 0xed, 0x80, 0x9f, 3},
-	        {0xee, 0xef, 0x80, 0xbf, 3},
-	        {0xf0, 0xf0, 0x90, 0xbf, 4},
-	        {0xf1, 0xf3, 0x80, 0xbf, 4},
-	        {0xf4, 0xf4, 0x80, 0x8f, 4},
-	};
-
-	if (*p < 0x80)
-		return 1;
-	for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
-		if (*p < forms[i].first || *p > forms[i].last)
-			continue;
-		if (left < forms[i].len || p[1] < forms[i].least ||
-		        p[1] > forms[i].greatest)
-			return 0;
-		for (size_t n = 2; n < forms[i].len; n++)
-			if ((p[n] & 0xc0) != 0x80)
-				return 0;
-		return forms[i].len;
-	}
-	return 0;
-}
-
-const char *config_bytes_judge(const char *bytes, size_t len)
-{
-	for (size_t i = 0; i < len;) {
-		const unsigned char *p = (const unsigned char *)bytes + i;
-		size_t n = utf8_length(p, len - i);
-
-		if (*p == 0)
-			return "has a NUL byte";
-		if ((*p < 32 && *p != '\t') || *p == 127)
-			return "has a control character";
-		if (n == 0)
-			return "is not UTF-8";
-		i += n;
-	}
-	return NULL;
-}
-
 /* The next line with sound bytes, where it stands in the file, with a NUL for its end. Returns NULL
- * at the end of the file. */
+ * at the end of the file, or of the time for it. */
 static char *line_take(struct lines *l)
 {
 	while (l->at < l->end) {
+		if (l->place.line % FILE_LINES == FILE_LINES - 1 &&
+		        config_reader_is_late(l->reader))
+			return NULL;
 		char *line = l->at;
 		size_t left = (size_t)(l->end - line);
 		char *eol = memchr(line, '\n', left);
@@ -335,21 +274,39 @@ static int line_handle(void *arg, const char *section, const char *key, const ch
 	return 1;
 }
 
+/* A mistake of a file or folder as a whole. why: NULL if it took too long. */
+static void place_refuse(
+        struct config_reader *reader, const struct config_place *place, const char *why)
+{
+	char patience[PARSE_DURATION_TEXT_MAX];
+
+	if (why)
+		config_mistake(reader, place, NULL, NULL, NULL,
+		        "cannot be read: %s; allowed: what portd may read", why);
+	else
+		config_mistake(reader, place, NULL, NULL, NULL,
+		        "cannot be read: it did not end within %s, in which all files "
+		        "have to be read; allowed: files that are there at once",
+		        parse_format_duration(reader->patience, patience));
+}
+
 int config_file_read(
         struct config_reader *reader, const char *path, enum config_file_kind kind)
 {
 	struct lines l = {.reader = reader, .place.name = path};
 	struct config_bytes bytes;
 	const char *why;
-	int r = config_read_file(path, kind, &bytes, &why);
 
-	if (r < 0)
+	if (reader->late)
+		return 0;
+	int r = config_read_file(reader, path, kind, &bytes, &why);
+
+	if (r != 0)
 		return r;
 	OWN_MEM char *data = bytes.data;
 
-	if (why)
-		config_mistake(reader, &l.place, NULL, NULL, NULL,
-		        "cannot be read: %s; allowed: a file that portd may read", why);
+	if (why || reader->late)
+		place_refuse(reader, &l.place, why);
 	if (!data)
 		return 0;
 	l.at = data;
@@ -358,7 +315,12 @@ int config_file_read(
 		l.at += 3;
 	reader->begin(reader->arg);
 	/* Only inih's own want of memory can fail: no line that it gets has an error. */
-	return ini_parse_stream(line_next, &l, line_handle, &l) < 0 ? -ENOMEM : 0;
+	if (ini_parse_stream(line_next, &l, line_handle, &l) < 0)
+		return -ENOMEM;
+	l.place.line = 0;
+	if (reader->late)
+		place_refuse(reader, &l.place, NULL);
+	return 0;
 }
 
 int config_file_read_directory(struct config_reader *reader, const char *path)
@@ -369,13 +331,9 @@ int config_file_read_directory(struct config_reader *reader, const char *path)
 
 	if (n < 0 && errno == ENOMEM)
 		return -ENOMEM;
-	if (n < 0 && errno != ENOENT) {
-		struct config_place place = {.name = path};
-
-		config_mistake(reader, &place, NULL, NULL, NULL,
-		        "cannot be read: %s; allowed: a directory that portd may read",
-		        strerrordesc_np(errno));
-	}
+	const char *why = n < 0 ? config_name_judge(path, errno) : NULL;
+	if (why)
+		place_refuse(reader, &(struct config_place){.name = path}, why);
 	for (int i = 0; i < n; i++) {
 		OWN_MEM char *file = NULL;
 
@@ -388,5 +346,5 @@ int config_file_read_directory(struct config_reader *reader, const char *path)
 		free(names[i]);
 	}
 	free(names);
-	return r;
+	return r < 0 ? r : n < 0 ? 0 : n;
 }

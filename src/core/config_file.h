@@ -11,8 +11,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "core/config.h"
 
 /* Bytes of one line without its end, and of one file. Both are far above any use: they
@@ -41,8 +43,25 @@ struct config_reader {
 	void (*begin)(void *arg);
 	void *arg;
 	FILE *errors;
-	unsigned mistakes; /* written to errors so far */
+	unsigned named;    /* so many mistakes are written to errors; 0: all */
+	unsigned mistakes; /* so far; those beyond are only counted */
+	uint64_t patience; /* ns: what all files together may take … */
+	uint64_t deadline; /* … and until when that is */
+	bool late;         /* it has passed: the rest is not read */
 };
+
+/* Whether the next mistake is written. If not, its words need not be looked for either. */
+static inline bool config_names_next(const struct config_reader *reader)
+{
+	return reader->named == 0 || reader->mistakes < reader->named;
+}
+
+/* Whether the files have had their time. */
+static inline bool config_reader_is_late(struct config_reader *reader)
+{
+	reader->late |= clock_now() >= reader->deadline;
+	return reader->late;
+}
 
 /* Writes «PLACE: [section] key: 'seen' what is wrong», a line, and counts it. section,
  * key and seen may be NULL and are then left out. */
@@ -63,13 +82,16 @@ enum config_file_kind {
 	CONFIG_FILE_DROP_IN  /* it has to exist, and to be there again at every reload */
 };
 
-/* Reads one file. Returns 0, mistakes counted or not; -ENOMEM. */
+/* A positive outcome of config_file_read: a CONFIG_FILE_DEFAULT is not there. */
+#define CONFIG_FILE_MISSING 1
+
+/* Reads one file. Returns 0, mistakes counted or not; CONFIG_FILE_MISSING; -ENOMEM. */
 int config_file_read(
         struct config_reader *reader, const char *path, enum config_file_kind kind);
 
 /* Reads the *.conf of the directory in name order (strcmp), hidden ones left out. A
- * directory that does not exist is no mistake. Returns 0, mistakes counted or not;
- * -ENOMEM. */
+ * directory that does not exist is no mistake; a name that leads nowhere is one. Returns how many
+ * files there are, mistakes counted or not; -ENOMEM. */
 int config_file_read_directory(struct config_reader *reader, const char *path);
 
 #endif

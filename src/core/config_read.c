@@ -12,19 +12,29 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/clock.h"
 #include "base/own.h"
 
-/* How long a pipe may take to hand over all of the file. */
-#define FILE_DEADLINE (5 * CLOCK_SEC)
+/* So often a wait looks whether portd was asked to stop. */
+#define FILE_SLICE_MS 50
 /* Room at first: most files have less. */
 #define FILE_ROOM 4096
+
+const char *config_name_judge(const char *path, int err)
+{
+	struct stat st;
+
+	if (err != ENOENT)
+		return strerrordesc_np(err);
+	return lstat(path, &st) == 0 ? "No such file or directory where this link leads"
+	                             : NULL;
+}
 
 /* Opens what can be read as a file. Returns the descriptor, or -1 and the reason in
  * *ret_why. */
@@ -36,8 +46,9 @@ static int file_open(const char *path, enum config_file_kind kind, const char **
 
 	*ret_why = NULL;
 	if (fd < 0) {
-		if (!(kind == CONFIG_FILE_DEFAULT && errno == ENOENT))
-			*ret_why = strerrordesc_np(errno);
+		*ret_why = config_name_judge(path, errno);
+		if (!*ret_why && kind != CONFIG_FILE_DEFAULT)
+			*ret_why = strerrordesc_np(ENOENT);
 		return -1;
 	}
 	if (fstat(fd, &st) < 0) {
@@ -78,24 +89,32 @@ static int bytes_grow(struct config_bytes *b)
 	return 0;
 }
 
-/* Waits until a pipe has more. Returns false if its time is up. */
-static bool file_wait(int fd, uint64_t deadline)
+/* A stop signal that is blocked, and so waits for this to be over. */
+static bool is_asked_to_stop(void)
+{
+	sigset_t set;
+
+	return sigpending(&set) == 0 &&
+	       (sigismember(&set, SIGTERM) == 1 || sigismember(&set, SIGINT) == 1);
+}
+
+/* Waits a little for more of a file. Returns whether there is time for more. */
+static bool file_wait(struct config_reader *reader, int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	uint64_t now = clock_now();
 
-	if (now >= deadline)
+	reader->late |= is_asked_to_stop();
+	if (config_reader_is_late(reader))
 		return false;
-	(void)poll(&p, 1, (int)((deadline - now) / CLOCK_MSEC) + 1);
+	(void)poll(&p, 1, FILE_SLICE_MS);
 	return true;
 }
 
 /* Reads all of it, but no more than one byte beyond CONFIG_FILE_MAX. Returns 0, with *ret_why if it
- * could not be read; -ENOMEM. */
-static int file_take(int fd, struct config_bytes *ret, const char **ret_why)
+ * could not be read, or the reader late; -ENOMEM. */
+static int file_take(struct config_reader *reader, int fd, struct config_bytes *ret,
+        const char **ret_why)
 {
-	uint64_t deadline = clock_now() + FILE_DEADLINE;
-
 	while (ret->len <= CONFIG_FILE_MAX) {
 		if (ret->len == ret->room && bytes_grow(ret) < 0)
 			return -ENOMEM;
@@ -108,30 +127,31 @@ static int file_take(int fd, struct config_bytes *ret, const char **ret_why)
 		} else if (errno != EAGAIN && errno != EINTR) {
 			*ret_why = strerrordesc_np(errno);
 			break;
-		} else if (!file_wait(fd, deadline)) {
-			*ret_why = "it did not end within 5s";
+		} else if (!file_wait(reader, fd)) {
 			break;
 		}
 	}
 	return 0;
 }
 
-int config_read_file(const char *path, enum config_file_kind kind,
-        struct config_bytes *ret, const char **ret_why)
+int config_read_file(struct config_reader *reader, const char *path,
+        enum config_file_kind kind, struct config_bytes *ret, const char **ret_why)
 {
 	*ret = (struct config_bytes){.len = 0};
 	OWN_FD int fd = file_open(path, kind, ret_why);
+	int r = 0;
 
 	if (fd < 0)
-		return 0;
-	int r = file_take(fd, ret, ret_why);
+		return *ret_why ? 0 : CONFIG_FILE_MISSING;
+	if (!config_reader_is_late(reader))
+		r = file_take(reader, fd, ret, ret_why);
 	if (!*ret_why && ret->len > CONFIG_FILE_MAX)
 		*ret_why = "it has more than 1 MiB";
-	if (!*ret_why && ret->len == 0 && is_pipe(fd))
+	if (!*ret_why && !reader->late && ret->len == 0 && is_pipe(fd))
 		*ret_why =
 		        "it is a pipe with nothing in it: nobody writes to it, or it was "
 		        "read before, and only a file can be read again";
-	if (r < 0 || *ret_why) {
+	if (r < 0 || *ret_why || reader->late) {
 		free(ret->data);
 		*ret = (struct config_bytes){.len = 0};
 	}

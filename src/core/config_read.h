@@ -16,9 +16,13 @@ struct config_bytes {
 	size_t len, room;
 };
 
-/* Reads the file at path, of at most CONFIG_FILE_MAX bytes, within 5 s. Returns 0: it was read; or
- * *ret_why says why it could not be; or it does not exist and need not. Or -ENOMEM. */
-int config_read_file(const char *path, enum config_file_kind kind,
-        struct config_bytes *ret, const char **ret_why);
+/* Why a name cannot be opened, by errno. NULL: there is no such name. One that exists and leads nowhere
+ * is not missing. */
+const char *config_name_judge(const char *path, int err);
+
+/* Reads the file at path, of at most CONFIG_FILE_MAX bytes, before the reader's deadline. Returns 0: it
+ * was read; or *ret_why says why it could not be; or the reader is late. CONFIG_FILE_MISSING; -ENOMEM. */
+int config_read_file(struct config_reader *reader, const char *path,
+        enum config_file_kind kind, struct config_bytes *ret, const char **ret_why);
 
 #endif

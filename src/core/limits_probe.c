@@ -37,7 +37,7 @@ static uint64_t nofile_usable(const struct rlimit *nofile)
 
 	if (nofile->rlim_max != RLIM_INFINITY && setrlimit(RLIMIT_NOFILE, nofile) == 0)
 		return nofile->rlim_max;
-	if (file_read_uint("/proc/sys/fs/nr_open", &nr_open) < 0)
+	if (cgroup_read("/proc/sys/fs", "nr_open", &nr_open) < 0)
 		nr_open = 1048576;
 	return nr_open < nofile->rlim_max ? nr_open : nofile->rlim_max;
 }

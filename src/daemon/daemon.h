@@ -111,6 +111,7 @@ struct daemon {
 	uint64_t rate_at;
 	uint64_t rate_accepted;
 	char reload_error[DAEMON_RELOAD_TEXT_MAX]; /* of a reload that failed; "": none */
+	char rejected_for[DAEMON_RELOAD_TEXT_MAX]; /* the same, of the last that did */
 };
 
 /* Empty: nothing is open, everything may be given to daemon_close. */

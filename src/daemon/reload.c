@@ -30,6 +30,7 @@ struct report {
 	size_t notes_len;
 	FILE *error_out;
 	FILE *note_out;
+	uint64_t mistakes;
 };
 
 static int report_open(struct report *r)
@@ -94,6 +95,7 @@ static int reload_try(struct daemon *d, struct report *report)
 
 	int r = config_load(&d->source, &config, report->error_out);
 	bool is_loaded = r == 0;
+	report->mistakes = r > 0 ? (uint64_t)r : 0;
 	/* It needs a restart, which must not fail then. Name services may be slow: only if it is
 	 * another one. */
 	gid_t gid;
@@ -123,7 +125,7 @@ static int reload_try(struct daemon *d, struct report *report)
 	return 0;
 }
 
-/* Keeps the first mistake for STATUS=, which takes one line of plain text. */
+/* Keeps the first mistake for STATUS=, which takes one line of plain text, and for the log. */
 static void reload_remember(struct daemon *d, const char *errors)
 {
 	size_t n = 0;
@@ -132,6 +134,7 @@ static void reload_remember(struct daemon *d, const char *errors)
 		d->reload_error[n] =
 		        errors[n] >= ' ' && errors[n] <= '~' ? errors[n] : '?';
 	d->reload_error[n] = '\0';
+	memcpy(d->rejected_for, d->reload_error, sizeof(d->rejected_for));
 }
 
 static void reload_log_error(const char *line, void *arg)
@@ -169,32 +172,43 @@ static void reload_count(const char *line, void *arg)
 	(*n)++;
 }
 
-static void reload_tell_rejected(struct daemon *d, const char *errors)
+/* Whoever reloads in a loop gets each verdict, but does not fill the log: of those that it can do
+ * without, it has the first mistake of the last. */
+static void reload_tell_rejected(struct daemon *d, const char *errors, uint64_t mistakes)
 {
-	uint64_t mistakes = 0;
+	uint64_t now = clock_now();
+	bool in_full = tell_is_free(&d->tell, TELL_REJECTED, now);
 	struct stats s;
 
 	status_collect(d, &s);
 	reload_remember(d, errors);
-	start_each_line(errors, reload_count, &mistakes);
+	/* Not of the configuration by itself, but of this machine. */
+	if (mistakes == 0)
+		start_each_line(errors, reload_count, &mistakes);
 	struct journal_record r = reload_record(d, JOURNAL_REJECTED, &s);
-	journal_add_text(&r, "PORTD_REASON", d->reload_error);
+	journal_add_text(&r, "PORTD_REASON", d->rejected_for);
 	journal_add_number(&r, "PORTD_MISTAKES", mistakes);
-	journal_send(&r, "%s", reload_kept);
-	start_each_line(errors, reload_log_error, NULL);
+	tell(&d->tell, TELL_REJECTED, now, &r, "%s%s%s", reload_kept, in_full ? "" : ": ",
+	        in_full ? "" : d->rejected_for);
+	if (in_full)
+		start_each_line(errors, reload_log_error, NULL);
 }
 
 static void reload_tell_fine(struct daemon *d, const char *notes)
 {
 	const char *bound = limits_bound_name(d->budget.bound_by);
+	uint64_t now = clock_now();
+	bool in_full = tell_is_free(&d->tell, TELL_RELOADED, now);
 	struct stats s;
 
 	status_collect(d, &s);
 	struct journal_record r = reload_record(d, JOURNAL_RELOADED, &s);
 	journal_add_text(&r, "PORTD_BOUND_BY", bound);
-	journal_send(&r, "reloaded: up to %" PRIu64 " connection%s, bound by %s",
+	tell(&d->tell, TELL_RELOADED, now, &r,
+	        "reloaded: up to %" PRIu64 " connection%s, bound by %s",
 	        d->budget.max_connections, PLURAL(d->budget.max_connections), bound);
-	start_each_line(notes, reload_log_note, NULL);
+	if (in_full)
+		start_each_line(notes, reload_log_note, NULL);
 	d->reload_error[0] = '\0';
 }
 
@@ -205,7 +219,7 @@ static void reload_tell(
 	        report->errors && *report->errors ? report->errors : "out of memory\n";
 
 	if (rejected)
-		reload_tell_rejected(d, errors);
+		reload_tell_rejected(d, errors, report->mistakes);
 	else
 		reload_tell_fine(d, report->notes);
 	events_reload(d, rejected);

@@ -204,7 +204,7 @@ static void requests_drain(
 	if (requests_check_change(d, request, out) != 0)
 		return;
 	if (d->draining != on)
-		log_info("%s",
+		tell(&d->tell, TELL_DRAIN, clock_now(), NULL, "%s",
 		        on ? "draining: newcomers are shed until portctl drain --off"
 		           : "no longer draining");
 	if (d->draining != on)

@@ -285,7 +285,7 @@ static int socket_file_make(struct socket_file *file, int directory_err, unsigne
 		return socket_file_refuse(
 		        file->path, "another portd is being started here");
 	if (r < 0) {
-		char what[CONFIG_SOCKET_MAX + 32];
+		char what[sizeof(lock.name) + 32];
 
 		(void)snprintf(what, sizeof(what), "cannot make its lock %s", lock.name);
 		return socket_file_explain(file->path, what, -r, 0);

@@ -127,6 +127,7 @@ int start_load(struct daemon *d, const struct options *options,
 	        .overrides = options->overrides,
 	        .n_overrides = options->n_overrides,
 	        .services = d->service_names,
+	        .named = options->check ? CONFIG_NAMED_CHECK : CONFIG_NAMED,
 	};
 	if (!errors)
 		return start_no_memory();
@@ -138,6 +139,10 @@ int start_load(struct daemon *d, const struct options *options,
 		return start_no_memory();
 	if (r > 0)
 		return EXIT_MISCONFIG;
+	/* From now on for reloads. */
+	d->source.before = &d->config.found;
+	d->source.named = CONFIG_NAMED;
+	d->source.patience = CONFIG_PATIENCE_RELOAD;
 	log_set_level(d->config.log_level);
 	r = start_find_service(d, services);
 	return r ? r : group;
@@ -187,8 +192,7 @@ int start_say_fine(const struct daemon *d)
 	own_fclose_p(&warnings);
 	start_each_line(text, start_log_warning, NULL);
 	if (!file)
-		file = access(CONFIG_DEFAULT_FILE, F_OK) == 0 ? CONFIG_DEFAULT_FILE
-		                                              : "(built-in defaults)";
+		file = d->config.found.file ? CONFIG_DEFAULT_FILE : "(built-in defaults)";
 	(void)fprintf(stderr, "configuration %s is fine\n", file);
 	return 0;
 }

@@ -70,7 +70,8 @@ static inline int load(
 
 	cr_assert(errors);
 	said[0] = '\0';
-	return config_load(&source, ret, errors);
+	int r = config_load(&source, ret, errors);
+	return r > 0 ? 1 : r;
 }
 
 static inline struct config load_text(const char *text)
