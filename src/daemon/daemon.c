@@ -1,5 +1,5 @@
 /*
- * daemon.c - the main thread's event loop: signals, the tick, workers' news; and the end.
+ * daemon.c - the main thread's event loop: the tick, workers' news; and the end.
  *
  * Invariant: nothing in the loop blocks, and no failure in it but sd-event's own ends
  * portd.
@@ -9,7 +9,6 @@
 #include "daemon/daemon.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -103,27 +102,6 @@ static int daemon_on_news(sd_event_source *source, int fd, uint32_t events, void
 	return 0;
 }
 
-static int daemon_on_stop_signal(
-        sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
-{
-	(void)source;
-	(void)info;
-	daemon_stop(arg);
-	return 0;
-}
-
-static int daemon_on_hangup(
-        sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
-{
-	struct daemon *d = arg;
-
-	(void)source;
-	(void)info;
-	if (!d->stopping)
-		(void)reload_run(d, NULL);
-	return 0;
-}
-
 static int daemon_on_deadline(sd_event_source *source, uint64_t usec, void *arg)
 {
 	struct daemon *d = arg;
@@ -139,12 +117,7 @@ int daemon_open_loop(struct daemon *d)
 	int r = sd_event_new(&d->event);
 
 	if (r >= 0)
-		r = sd_event_add_signal(
-		        d->event, NULL, SIGTERM, daemon_on_stop_signal, d);
-	if (r >= 0)
-		r = sd_event_add_signal(d->event, NULL, SIGINT, daemon_on_stop_signal, d);
-	if (r >= 0)
-		r = sd_event_add_signal(d->event, NULL, SIGHUP, daemon_on_hangup, d);
+		r = signals_open(d);
 	if (r >= 0)
 		r = sd_event_add_io(
 		        d->event, NULL, d->main_fd, EPOLLIN, daemon_on_news, d);
@@ -237,6 +210,7 @@ void daemon_close(struct daemon *d)
 {
 	socket_file_remove(&d->socket_file);
 	d->control = control_close(d->control);
+	signals_close(&d->signals);
 	d->tick = sd_event_source_disable_unref(d->tick);
 	d->status_timer = sd_event_source_disable_unref(d->status_timer);
 	d->drain_timer = sd_event_source_disable_unref(d->drain_timer);

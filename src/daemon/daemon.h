@@ -7,10 +7,6 @@
  * libsystemd and the name services keep descriptor numbers in mind, and in a worker's own
  * table such a number can be a client's.
  *
- * Signals: TERM and INT stop, the second one at once; HUP reloads; PIPE, USR1 and USR2
- * are ignored (a stray USR1, as some log rotation scripts send it, must not close the
- * port).
- *
  * Reads next: tell.h.
  */
 #ifndef DAEMON_DAEMON_H
@@ -32,6 +28,7 @@
 #include "daemon/inherit.h"
 #include "daemon/notify.h"
 #include "daemon/reserve.h"
+#include "daemon/signals.h"
 #include "daemon/socket_file.h"
 #include "daemon/tell.h"
 
@@ -80,6 +77,7 @@ struct daemon {
 	unsigned rebind_failed;
 	struct control *control;
 	struct list listings; /* of connections, under way: conns.c */
+	struct signals signals;
 	struct tell tell;
 	struct history history;
 	uint64_t nets_at; /* not before, ns: networks of a sum (events.c) */
@@ -112,6 +110,7 @@ struct daemon {
 	uint64_t rate_accepted;
 	char reload_error[DAEMON_RELOAD_TEXT_MAX]; /* of a reload that failed; "": none */
 	char rejected_for[DAEMON_RELOAD_TEXT_MAX]; /* the same, of the last that did */
+	uint64_t reloaded_at;                      /* when the last reload was over */
 };
 
 /* Empty: nothing is open, everything may be given to daemon_close. */

@@ -48,6 +48,8 @@ static int portd_do(struct daemon *d, const struct options *options)
 {
 	int r = start_load(d, options, services);
 
+	if (signals_stop_is_pending())
+		return start_end_early();
 	if (r == 0 && options->print)
 		r = start_print(d);
 	if (r == 0 && (options->check || !options->print))
@@ -64,12 +66,15 @@ int main(int argc, char **argv)
 	static struct daemon d;
 	struct options options;
 
+	signals_hold();
 	int r = start_standard_fds();
 	if (r != 0)
 		return r;
 	r = options_parse(argc, argv, &options);
 	if (r != OPTIONS_RUN)
 		return r;
+	if (options.check || options.print)
+		signals_release();
 	log_open();
 	daemon_init(&d);
 	r = portd_do(&d, &options);

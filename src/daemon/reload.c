@@ -261,5 +261,6 @@ int reload_run(struct daemon *d, FILE *answer)
 	report_free(&report);
 	notify_state(&d->notify, "READY=1");
 	status_send(d);
+	d->reloaded_at = clock_now();
 	return rejected;
 }

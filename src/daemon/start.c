@@ -10,7 +10,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -134,7 +133,9 @@ int start_load(struct daemon *d, const struct options *options,
 	int r = config_load(&d->source, &d->config, errors);
 	int group = r == 0 ? start_find_group(&d->config, &d->control_gid, errors) : 0;
 	own_fclose_p(&errors);
-	start_each_line(text, start_log_mistake, NULL);
+	/* Reading that was cut short makes mistakes which are not those of the files. */
+	if (!signals_stop_is_pending())
+		start_each_line(text, start_log_mistake, NULL);
 	if (r < 0)
 		return start_no_memory();
 	if (r > 0)
@@ -146,6 +147,12 @@ int start_load(struct daemon *d, const struct options *options,
 	log_set_level(d->config.log_level);
 	r = start_find_service(d, services);
 	return r ? r : group;
+}
+
+int start_end_early(void)
+{
+	log_info("stopping: asked to before the port was open");
+	return EXIT_STOPPED;
 }
 
 int start_compute(struct daemon *d)
@@ -219,17 +226,7 @@ static int start_raise_limit(const struct daemon *d)
 
 int start_process(struct daemon *d)
 {
-	sigset_t set;
-
-	(void)signal(SIGPIPE, SIG_IGN);
-	(void)signal(SIGUSR1, SIG_IGN);
-	(void)signal(SIGUSR2, SIG_IGN);
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGHUP);
-	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
-
+	signals_look(&d->signals);
 	int r = notify_open(&d->notify);
 	if (r < 0) {
 		errno = -r;

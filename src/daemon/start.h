@@ -25,6 +25,9 @@ int start_standard_fds(void);
 int start_load(struct daemon *d, const struct options *options,
         const struct service *const *services);
 
+/* Says that a signal to stop has come before there was anything to stop. Returns EXIT_STOPPED. */
+int start_end_early(void);
+
 /* Probes the machine and computes the budget. */
 int start_compute(struct daemon *d);
 
