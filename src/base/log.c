@@ -8,7 +8,9 @@
  *
  * A stderr that may be shared with other processes must not be made non-blocking, so a
  * pipe is asked with poll(2) first and a socket (the journal's) is written with
- * MSG_DONTWAIT.
+ * MSG_DONTWAIT. A terminal says that it is writable while it has room for a part of the line, and
+ * write(2) would wait for the rest: it is opened once more, for us alone and non-blocking, and the
+ * end of a line that was cut goes out before the next one.
  *
  * Records speak the journal's native protocol over a socket of our own, not through
  * sd_journal_sendv(3): its socket blocks. With nobody reading, the 12th call waited for
@@ -30,6 +32,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
@@ -37,6 +40,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -54,8 +58,11 @@ static struct {
 	bool journal;
 	bool impatient; /* a patient line has waited in vain */
 	int fd;         /* for records; -1: there is none */
+	int terminal;   /* stderr, if it is one that could be opened again; -1 */
 	unsigned long lost;
-} log_state = {.level = LOG_LEVEL_INFO, .fd = -1};
+	size_t rest_len; /* what the terminal has not taken yet */
+	char rest[PIPE_BUF];
+} log_state = {.level = LOG_LEVEL_INFO, .fd = -1, .terminal = -1};
 
 static const struct {
 	const char *name;
@@ -82,6 +89,31 @@ void log_set_level(enum log_level level)
 	log_state.level = level;
 }
 
+static bool is_stderr(int fd)
+{
+	unsigned a = 0, b = 0;
+
+	return ioctl(fd, TIOCGDEV, &a) == 0 && ioctl(STDERR_FILENO, TIOCGDEV, &b) == 0 &&
+	       a == b;
+}
+
+/* Returns the descriptor, or -1. */
+static int terminal_open(void)
+{
+	/* The second for one that belongs to somebody else, as after su(1). */
+	static const char *const names[] = {"/proc/self/fd/2", "/dev/tty"};
+
+	if (!isatty(STDERR_FILENO))
+		return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		OWN_FD int fd =
+		        open(names[i], O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (fd >= 0 && is_stderr(fd))
+			return TAKE_FD(fd);
+	}
+	return -1;
+}
+
 void log_open(void)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
@@ -90,6 +122,8 @@ void log_open(void)
 
 	log_state.journal = false;
 	log_state.fd = own_close(log_state.fd);
+	log_state.terminal = own_close(log_state.terminal);
+	log_state.terminal = terminal_open();
 	if (!stream || fstat(STDERR_FILENO, &st) < 0)
 		return;
 	(void)snprintf(own, sizeof(own), "%llu:%llu", (unsigned long long)st.st_dev,
@@ -102,7 +136,7 @@ void log_open(void)
 
 unsigned log_fds(void)
 {
-	return log_state.fd >= 0;
+	return (log_state.fd >= 0 ? 1U : 0U) + (log_state.terminal >= 0 ? 1U : 0U);
 }
 
 /* Writes text as printable ASCII, a NUL at its end; what does not fit makes it end in
@@ -135,9 +169,39 @@ static size_t escape(char *buf, size_t size, const char *text)
 	return len;
 }
 
+/* What the terminal has not taken of the last line. Returns as line_write. */
+static int terminal_finish(void)
+{
+	while (log_state.rest_len) {
+		ssize_t n = write(log_state.terminal, log_state.rest, log_state.rest_len);
+		if (n < 0)
+			return -errno;
+		log_state.rest_len -= (size_t)n;
+		memmove(log_state.rest, log_state.rest + n, log_state.rest_len);
+	}
+	return 0;
+}
+
+/* len is at most PIPE_BUF. Returns as line_write. */
+static int terminal_write(const char *line, size_t len)
+{
+	int r = terminal_finish();
+
+	if (r < 0)
+		return r;
+	ssize_t n = write(log_state.terminal, line, len);
+	if (n < 0)
+		return -errno;
+	log_state.rest_len = len - (size_t)n;
+	memcpy(log_state.rest, line + n, log_state.rest_len);
+	return 0;
+}
+
 /* Returns 0, -EAGAIN if stderr takes nothing now, or another -errno if it is gone. */
 static int line_write(const char *line, size_t len)
 {
+	if (log_state.terminal >= 0)
+		return terminal_write(line, len);
 	ssize_t n = send(STDERR_FILENO, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 	if (n < 0 && errno == ENOTSOCK) {
@@ -244,14 +308,23 @@ static int log_send(enum log_level level, const struct record *record, const cha
 
 static int log_send_patiently(enum log_level level, const char *text)
 {
-	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+	struct pollfd p = {
+	        .fd = log_state.terminal >= 0 ? log_state.terminal : STDERR_FILENO,
+	        .events = POLLOUT};
 	int r = log_send(level, NULL, text);
 
-	if (r != -EAGAIN || log_state.impatient)
+	if (log_state.impatient)
 		return r;
-	(void)poll(&p, 1, LOG_PATIENCE_MS);
-	r = log_send(level, NULL, text);
-	log_state.impatient = r < 0;
+	if (r == -EAGAIN) {
+		(void)poll(&p, 1, LOG_PATIENCE_MS);
+		r = log_send(level, NULL, text);
+	}
+	/* The end of this line may be the last thing that is written. */
+	while (r == 0 && log_state.rest_len && poll(&p, 1, LOG_PATIENCE_MS) == 1) {
+		r = terminal_finish();
+		r = r == -EAGAIN ? 0 : r;
+	}
+	log_state.impatient = r < 0 || log_state.rest_len;
 	return r;
 }
 
@@ -260,6 +333,8 @@ void log_flush(void)
 	int saved = errno;
 	char text[64];
 
+	(void)terminal_finish();
+	errno = saved;
 	if (log_state.lost == 0)
 		return;
 	(void)snprintf(text, sizeof(text), "%lu log line%s lost: nobody read them",

@@ -7,7 +7,7 @@
  * stderr) as "<4>text", which the journal takes as its priority. A record is a line with an
  * id and fields: under systemd it goes to the journal as a datagram of its own, anywhere
  * else it is a plain line. Nothing here waits: what neither way takes at once (a full pipe,
- * a journal that does not read) is lost; the loss is counted, and told once there is room.
+ * a terminal that nobody reads, a journal that does not read) is lost; the loss is counted, and told once there is room.
  * Control characters and bytes above 126 come out as \xNN, in lines and in fields.
  *
  * Reads next: ../net/addr.h.
@@ -42,11 +42,11 @@ struct log_field {
 const char *log_level_name(enum log_level level);
 
 /* Looks at stderr and JOURNAL_STREAM; if they are the journal, opens the one descriptor
- * that records need, and keeps it. Call it before any other thread runs. Before it, lines
- * go to stderr all the same. */
+ * that records need, and keeps it; if stderr is a terminal, one that does not wait for its reader.
+ * Call it before any other thread runs. Before it, lines go to stderr all the same. */
 void log_open(void);
 
-/* How many descriptors log_open has opened: 0 or 1. */
+/* How many descriptors log_open has opened. */
 unsigned log_fds(void);
 
 /* Lines and records above this level are dropped. Default: info. */
