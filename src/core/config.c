@@ -403,15 +403,9 @@ static void section_print(size_t i, FILE *out)
 static void key_print(const struct config_key *key, const struct config *config,
         const char *prefix, FILE *out)
 {
-	OWN_MEM char *value = NULL;
-	size_t len = 0;
-	OWN_FILE FILE *text = open_memstream(&value, &len);
-
-	if (text)
-		config_key_print(key, config, text);
-	own_fclose_p(&text);
-	(void)fprintf(out, "%s%s =%s%s\n", prefix, key->name, value && *value ? " " : "",
-	        value ? value : "");
+	(void)fprintf(out, "%s%s =", prefix, key->name);
+	config_key_print(key, config, out);
+	(void)fputc('\n', out);
 }
 
 void config_print(const struct config *config, FILE *out)

@@ -332,7 +332,8 @@ void config_key_print(
 	char value[CONFIG_VALUE_MAX];
 
 	if (key->type != CONFIG_TYPE_PREFIXES) {
-		(void)fputs(config_key_format(key, config, value), out);
+		(void)config_key_format(key, config, value);
+		(void)fprintf(out, "%s%s", *value ? " " : "", value);
 		return;
 	}
 	const struct prefix_set *set =
@@ -341,8 +342,8 @@ void config_key_print(
 	size_t size = prefix_set_format(set, NULL, 0) + 1;
 	OWN_MEM char *text = malloc(size);
 	/* Without memory the line says less than there is: out is then short as well. */
-	if (text && prefix_set_format(set, text, size) < size)
-		(void)fputs(text, out);
+	if (text && size > 1 && prefix_set_format(set, text, size) < size)
+		(void)fprintf(out, " %s", text);
 }
 
 char *config_key_format(const struct config_key *key, const struct config *config,

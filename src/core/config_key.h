@@ -67,7 +67,8 @@ int config_key_set(const struct config_key *key, const char *text,
 int config_key_set_prefixes(const struct config_key *key, const char *text,
         struct config *config, void (*mistake)(const char *what, void *arg), void *arg);
 
-/* Writes the value as a file has it, of any type and length. */
+/* Writes the value as a file has it behind its '=', of any type and length: a blank before it, unless it
+ * is empty. */
 void config_key_print(
         const struct config_key *key, const struct config *config, FILE *out);
 
