@@ -226,5 +226,6 @@ void daemon_close(struct daemon *d)
 	d->main_fd = own_close(d->main_fd);
 	reserve_close(&d->reserve);
 	notify_close(&d->notify);
+	inherit_forget(d);
 	config_release(&d->config);
 }

@@ -58,6 +58,12 @@ struct daemon {
 	const struct service *service;
 	gid_t control_gid;
 
+	/* Handed over at start, until inherit_listener: so many descriptors from 3 on, or -errno. */
+	int handed;
+	char **handed_names;
+	uint64_t handed_to;    /* for this process, which is another one; 0: for none */
+	bool handed_to_nobody; /* it was not said for which */
+
 	/* The port. */
 	struct addr_named address; /* bound */
 	int listen_fd;             /* until port_create has taken it */

@@ -116,52 +116,67 @@ static void inherit_stored(struct daemon *d, int fd)
 }
 
 /* sd_listen_fds(3) passes over what is meant for another process, and takes the variables away. */
-static void inherit_warn_stranger(void)
+static void inherit_note_stranger(struct daemon *d)
 {
 	/* NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet. */
 	const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
 	/* NOLINTEND(concurrency-mt-unsafe) */
-	char text[INHERIT_NAME_TEXT];
 	uint64_t n;
 
-	if (!fds)
-		return;
-	if (!pid)
+	d->handed_to_nobody = fds && !pid;
+	if (fds && pid && parse_uint(pid, &n) == 0 && n != (uint64_t)getpid())
+		d->handed_to = n;
+}
+
+static void inherit_warn_stranger(const struct daemon *d)
+{
+	if (d->handed_to_nobody)
 		log_warning("nothing is taken over: $LISTEN_FDS is set without "
 		            "$LISTEN_PID, which says for whom");
-	else if (parse_uint(pid, &n) == 0 && n != (uint64_t)getpid())
-		log_warning(
-		        "nothing is taken over: $LISTEN_FDS is for process %s, and this "
-		        "one is %d; a script that starts portd has to use exec, so that "
-		        "portd is the process that the service manager started",
-		        inherit_escape(pid, text), (int)getpid());
+	if (d->handed_to)
+		log_warning("nothing is taken over: $LISTEN_FDS is for process %" PRIu64
+		            ", and this one is %d; a script that starts portd has to use "
+		            "exec, so that portd is the process that the service manager "
+		            "started",
+		        d->handed_to, (int)getpid());
+}
+
+void inherit_take(struct daemon *d)
+{
+	inherit_note_stranger(d);
+	/* LISTEN_PID is checked; other processes' descriptors are none of ours. */
+	d->handed = sd_listen_fds_with_names(1, &d->handed_names);
+}
+
+void inherit_forget(struct daemon *d)
+{
+	for (int i = 0; i < d->handed; i++)
+		free(d->handed_names[i]);
+	/* The array is of malloc's, as its names. */
+	free((void *)d->handed_names);
+	d->handed_names = NULL;
+	d->handed = 0;
 }
 
 int inherit_listener(struct daemon *d)
 {
-	char **names = NULL;
 	int result = 0;
 
-	inherit_warn_stranger();
-	/* LISTEN_PID is checked; other processes' descriptors are none of ours. */
-	int n = sd_listen_fds_with_names(1, &names);
-	if (n < 0) {
-		errno = -n;
+	inherit_warn_stranger(d);
+	if (d->handed < 0) {
+		errno = -d->handed;
 		log_warning("nothing is taken over: $LISTEN_FDS or $LISTEN_FDNAMES is "
 		            "wrong: %m");
-		return 0;
 	}
 	/* Sockets first: they win. */
-	for (int i = 0; i < n && result == 0; i++)
-		if (strcmp(names[i], INHERIT_NAME) != 0)
-			result = inherit_socket(d, SD_LISTEN_FDS_START + i, names[i]);
-	for (int i = 0; i < n; i++) {
-		if (strcmp(names[i], INHERIT_NAME) == 0)
+	for (int i = 0; i < d->handed && result == 0; i++)
+		if (strcmp(d->handed_names[i], INHERIT_NAME) != 0)
+			result = inherit_socket(
+			        d, SD_LISTEN_FDS_START + i, d->handed_names[i]);
+	for (int i = 0; i < d->handed; i++)
+		if (strcmp(d->handed_names[i], INHERIT_NAME) == 0)
 			inherit_stored(d, SD_LISTEN_FDS_START + i);
-		free(names[i]);
-	}
-	/* The array is of malloc's, as its names. */
-	free((void *)names);
+	inherit_forget(d);
 	d->kept_elsewhere = d->listen_fd >= 0;
 	d->forget_stale = d->stale_fd >= 0;
 	return result;

@@ -28,11 +28,17 @@ enum listener_origin {
 	LISTENER_SOCKET  /* from a socket unit */
 };
 
-/* Looks at what was handed over, once; $LISTEN_* are gone afterwards. Fills d->listen_fd,
- * d->address and d->origin if there is a listener to be used, else leaves d->listen_fd at -1; one
+/* Finds out what was handed over. Descriptors are handed over by their numbers alone, from 3 on: call it
+ * before anything of portd's own could have such a number. $LISTEN_* are gone afterwards. */
+void inherit_take(struct daemon *d);
+
+/* Judges what inherit_take has found, once. Fills d->listen_fd, d->address and d->origin if there is a listener to be used, else leaves d->listen_fd at -1; one
  * that is not to be used any more goes to d->stale_fd. Returns 0, or the code to exit with after
  * saying why: more than one socket, or one that is no TCP listener. */
 int inherit_listener(struct daemon *d);
+
+/* Forgets what inherit_take has found, if nobody has judged it. */
+void inherit_forget(struct daemon *d);
 
 /* The stale one stands in the way of binding: stops its listening. Returns 0, or 1 if there is none. */
 int inherit_retire(struct daemon *d);

@@ -75,8 +75,9 @@ int main(int argc, char **argv)
 		return r;
 	if (options.check || options.print)
 		signals_release();
-	log_open();
 	daemon_init(&d);
+	inherit_take(&d);
+	log_open();
 	r = portd_do(&d, &options);
 	daemon_close(&d);
 	options_free(&options);

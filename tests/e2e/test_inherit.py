@@ -315,11 +315,13 @@ def test_what_is_no_listener_is_refused_in_words():
         os.close(fd)
 
 
-@for_each(what=("words", "too many", "not ours", "names that are missing"))
+@for_each(what=("words", "too many", "not ours", "names that are missing", "one that is missing"))
 def test_a_wrong_environment_is_survived(what):
     env = {"words": {"LISTEN_FDS": "three"}, "too many": {"LISTEN_FDS": "100"},
            "not ours": {"LISTEN_FDS": "1"},
-           "names that are missing": {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "a"}}
+           "names that are missing": {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "a"},
+           # It must not be whatever portd has opened first.
+           "one that is missing": {"LISTEN_FDS": "1", "LISTEN_FDNAMES": NAME}}
     with Lives() as lives:
         # The shell becomes portd, and $$ is its process id; "not ours" has another one's.
         pid = "1" if what == "not ours" else "$$"

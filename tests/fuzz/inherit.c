@@ -250,6 +250,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	daemon_init(&d);
 	d.config.address = address_of('z');
 	d.config.keepalive = 60 * CLOCK_SEC;
+	/* As main does it. */
+	inherit_take(&d);
 	log_open();
 	FUZZ_CHECK(log_fds() <= 1, "log_open");
 	check_notify(&d);
