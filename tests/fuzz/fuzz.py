@@ -68,7 +68,8 @@ def build():
 
 
 def command(name, *options):
-    return [program(name), '-timeout=%d' % PATIENCE, '-rss_limit_mb=%d' % MEMORY,
+    return [program(name), '-timeout=%d' % PATIENCE, '-report_slow_units=%d' % PATIENCE,
+            '-rss_limit_mb=%d' % MEMORY,
             '-max_len=%d' % LONGEST[name], '-artifact_prefix=%s/%s-' % (folder('crashes'), name),
             *options]
 

@@ -91,39 +91,53 @@ static struct limits_value value_of(uint64_t n)
 	return v;
 }
 
+#define AT(field) offsetof(struct limits_machine, field)
+
+static const struct {
+	size_t at;
+	uint64_t n;
+} values[] = {
+        {AT(nofile_soft), 1024},
+        {AT(nofile_hard), 20000},
+        {AT(nr_open), 1048576},
+        {AT(file_max), UINT64_C(1) << 40},
+        {AT(file_used), 2000},
+        {AT(memory_total), UINT64_C(8) << 30},
+        {AT(memory_available), UINT64_C(4) << 30},
+        {AT(cgroup_memory), UINT64_C(2) << 30},
+        {AT(cgroup_memory_used), 1 << 20},
+        {AT(cgroup_pids), 100},
+        {AT(cgroup_pids_used), 3},
+        {AT(somaxconn), 4096},
+        {AT(syn_backlog), 1024},
+        {AT(syncookies), 1},
+        {AT(abort_on_overflow), 0},
+        {AT(tcp_mem[0]), 1000},
+        {AT(tcp_mem[1]), 2000},
+        {AT(tcp_mem[2]), 3000},
+        {AT(tcp_mem_used), 10},
+        {AT(conntrack_max), 262144},
+        {AT(conntrack_used), 7},
+        {AT(port_first), 32768},
+        {AT(port_last), 60999},
+        {AT(unit.nofile_soft), 1024},
+        {AT(unit.nofile_hard), 1024},
+};
+
 void __wrap_limits_machine_read(
         const char *root, uint64_t pid, struct limits_machine *ret)
 {
 	(void)root;
-	*ret = (struct limits_machine){.pid = pid,
-	        .is_portd = machine_kind == 'a',
-	        .cpus = 2,
-	        .page = 4096,
-	        .network = (enum limits_network)(machine_kind % 4),
-	        .ports_reserved = 1,
-	        .nofile_soft = value_of(1024),
-	        .nofile_hard = value_of(20000),
-	        .nr_open = value_of(1048576),
-	        .file_max = value_of(UINT64_C(1) << 40),
-	        .file_used = value_of(2000),
-	        .memory_total = value_of(UINT64_C(8) << 30),
-	        .memory_available = value_of(UINT64_C(4) << 30),
-	        .cgroup_memory = value_of(UINT64_C(2) << 30),
-	        .cgroup_memory_used = value_of(1 << 20),
-	        .cgroup_pids = value_of(100),
-	        .cgroup_pids_used = value_of(3),
-	        .somaxconn = value_of(4096),
-	        .syn_backlog = value_of(1024),
-	        .syncookies = value_of(1),
-	        .abort_on_overflow = value_of(0),
-	        .tcp_mem = {value_of(1000), value_of(2000), value_of(3000)},
-	        .tcp_mem_used = value_of(10),
-	        .conntrack_max = value_of(262144),
-	        .conntrack_used = value_of(7),
-	        .port_first = value_of(32768),
-	        .port_last = value_of(60999)};
-	ret->unit.nofile_soft = value_of(1024);
-	ret->unit.nofile_hard = value_of(1024);
+	memset(ret, 0, sizeof(*ret));
+	ret->pid = pid;
+	ret->is_portd = machine_kind == 'a';
+	ret->cpus = 2;
+	ret->page = 4096;
+	ret->network = (enum limits_network)(machine_kind % 4);
+	ret->ports_reserved = 1;
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++)
+		*(struct limits_value *)(void *)((char *)ret + values[i].at) =
+		        value_of(values[i].n);
 	if (machine_kind == 'a')
 		(void)snprintf(
 		        ret->unit.name, sizeof(ret->unit.name), "portd@fuzz.service");
