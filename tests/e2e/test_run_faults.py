@@ -12,10 +12,10 @@ from tap import TABLES, at_most, check, equal, for_each, note
 REJECTED = "error: configuration rejected, the old one stays in force"
 
 
-def inject(portd, call, error, when="1", tids=None):
+def inject(portd, call, error, when="1", tids=None, more=()):
     """In the main thread, or in tids."""
     return portd.strace("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}",
-                        tids=tids or [portd.pid])
+                        *more, tids=tids or [portd.pid])
 
 
 def struck(trace, least=1):
@@ -74,8 +74,8 @@ def test_reload(fault):
         crowd = portd.crowd()
         clients = portd.fill(crowd)
         portd.write_config({"budget.max_connections": "7"})
-        # The first read of a reload may be of an eventfd: all of them fail.
-        trace = inject(portd, call, error, "1+" if call == "read" else "1..9")
+        only = ["-P", portd.config_path] if call == "read" else []
+        trace = inject(portd, call, error, "1..9", more=only)
         answer = portd.reload()
         struck(trace)
         note(answer)
@@ -125,6 +125,21 @@ def test_the_gate_cannot_be_closed():
         clients.pop().close()
         crowd.wait_served(waiting, 5)
         portd.wait_until(lambda s: s["listener"]["gate"] == "open", 5, "the gate opens", crowd)
+
+
+@for_each(table=TABLES)
+def test_the_main_loop_fails(table):
+    """It says why, closes what is open, and ends with status 1."""
+    with Portd({"timeouts.drain": "10s"}, table=table) as portd:
+        crowd = portd.crowd()
+        clients = portd.fill(crowd, 3)
+        trace = inject(portd, "epoll_wait,epoll_pwait,epoll_pwait2", "EBADF", "1+")
+        portd.expect_exit(1)
+        check(says(portd, "the event loop failed: Bad file descriptor"), portd.log())
+        crowd.wait(lambda: all(c.end for c in clients), 5, "all are closed")
+        trace.process.wait()
+        check(not os.path.exists(portd.control), "the control socket is left behind")
+        portd.process = None
 
 
 @for_each(table=TABLES)

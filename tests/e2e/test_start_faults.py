@@ -3,17 +3,22 @@ status 71, tells nobody that it is ready, and leaves nothing behind.
 """
 
 import os
+import socket
+import time
 
 import tap
 from harness import Portd, need
 from once import EX_OSERR
-from tap import at_least, check, equal, for_each, note
+from tap import Skip, at_least, check, equal, for_each, note, slow
 
 # «call error which»: of the main thread's calls; and what is said of it.
 MAIN = {
     "socket EMFILE 2": "cannot listen on",
     "bind EADDRINUSE 1": "the port is taken",
     "bind EADDRNOTAVAIL 1": "no interface has this address",
+    "bind EACCES 1": "ports below 1024 need root",
+    "prlimit64 EPERM 2": "cannot find out what this machine allows",
+    "prlimit64 EPERM 3": "cannot raise the limit of open descriptors",
     "eventfd2 EMFILE 1": "cannot start 2 workers",
     "eventfd2 ENFILE 3": "cannot start 2 workers",
     "clone3 EAGAIN 2": "cannot start 2 workers",
@@ -38,14 +43,18 @@ EACH = {
 }
 
 
-def fails(table, fault, said, options=()):
+def wrap(portd, fault, options=()):
     call, error, when = fault.split()
     need("strace")
-    with Portd(table=table, start=False) as portd:
-        # LeakSanitizer cannot run under strace.
-        portd.env["LSAN_OPTIONS"] = "detect_leaks=0"
-        portd.wrapper = ["strace", "-D", *options, "-qq", "-o", portd.dir + "/strace", "-e",
-                         f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+    # LeakSanitizer cannot run under strace.
+    portd.env["LSAN_OPTIONS"] = "detect_leaks=0"
+    portd.wrapper = ["strace", "-D", *options, "-qq", "-o", portd.dir + "/strace", "-e",
+                     f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+
+
+def fails(table, fault, said, options=()):
+    with Portd(table=table, start=False, nofile=(1024, 4096)) as portd:
+        wrap(portd, fault, options)
         portd.spawn()
         portd.expect_exit(EX_OSERR)
         with open(portd.dir + "/strace") as file:
@@ -61,12 +70,64 @@ def fails(table, fault, said, options=()):
 
 @for_each(fault=MAIN)
 def test_main_thread(fault):
+    if "prlimit64" in fault and os.environ.get("PORTD_SANITIZERS"):
+        raise Skip("a sanitizer has calls of its own")
     fails("shared", fault, MAIN[fault])
 
 
 @for_each(fault=EACH)
 def test_a_worker(fault):
     fails(EACH[fault], fault, "cannot start 2 workers", ["-f"])
+
+
+def left_behind(path):
+    """A control socket at which nobody listens."""
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(path)
+
+
+@for_each(fault=("unlink EPERM 1", "connect EACCES 1", "newfstatat EACCES 1"))
+def test_what_an_earlier_portd_left_behind(fault):
+    """Its socket cannot be looked at, asked, or removed: it stays, and portd says so."""
+    with Portd(start=False) as portd:
+        left_behind(portd.control)
+        # Which call looks at the file depends on the C library.
+        wrap(portd, fault, ["-P", portd.control] if "stat" in fault else [])
+        portd.spawn()
+        if "stat" in fault and portd.notify.wait("READY=1", 10) is not None:
+            raise Skip("this C library uses another call")
+        portd.expect_exit(EX_OSERR)
+        check("control socket" in portd.log(), "nothing was said")
+        check(os.path.exists(portd.control), "it was removed")
+        portd.process = None
+
+
+def starts(options, fault, said):
+    """In spite of it, with a warning."""
+    with Portd(options, start=False) as portd:
+        wrap(portd, fault)
+        portd.start()
+        check(any(said in line for line in portd.log_lines()), f"{said!r} was not said")
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(3, send=b"x"), 5)
+        portd.stop()
+        portd.process = None
+
+
+def test_without_ipv6():
+    starts({"listener.address": "[::]:0"}, "socket EAFNOSUPPORT 2", "IPv6 is off here")
+
+
+def test_a_notify_socket_that_is_no_path():
+    with Portd(start=False, env={"NOTIFY_SOCKET": "vsock:2:1234"}) as portd:
+        portd.spawn()
+        limit = time.monotonic() + slow(10)
+        while "open on" not in portd.log():
+            check(time.monotonic() < limit, "it does not open")
+            time.sleep(0.01)
+        check("cannot tell the service manager anything" in portd.log(), "nothing was said")
+        portd.stop()
+        portd.process = None
 
 
 if __name__ == "__main__":
