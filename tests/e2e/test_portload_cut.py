@@ -102,7 +102,9 @@ def test_descriptors_that_it_inherits():
         with Load("hold", target(portd), "--connections", 45, "--settle", "50ms", "--json",
                   wrapper=["prlimit", "--nofile=64:64", "bash", "-euc", script]) as run:
             report = run.line()
-            equal((report["standing"], report["limited_by"]), (45, None), "standing, limited_by")
+            equal(report["standing"], 45, "standing")
+            # On a busy machine it may lack a CPU.
+            check("descriptor" not in (report["limited_by"] or ""), report["limited_by"])
             at_most(report["load"]["cpu_waiting_seconds"], 60, "seconds that it waited for a CPU")
             interrupt(run)
 
