@@ -23,7 +23,8 @@ static uint64_t backlog_of(const struct port *port, const struct config *config)
 
 int port_listen(struct port *port, const struct config *config)
 {
-	return listener_listen(port->listen_fd, &port->address.addr, backlog_of(port, config));
+	return listener_listen(
+	        port->listen_fd, &port->address.addr, backlog_of(port, config));
 }
 
 int port_set_gate(struct port *port, bool closed)

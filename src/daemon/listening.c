@@ -84,7 +84,8 @@ static void listening_end(struct daemon *d, uint64_t now)
 	journal_add_number(&r, "PORTD_LASTED_USEC", lasted / CLOCK_USEC);
 	events_up(d, lasted);
 	tell(&d->tell, TELL_UP, now, &r, "up: listening on %s again, after %s",
-	        addr_format_named(&d->address, address), parse_format_duration(ms, after));
+	        addr_format_named(&d->address, address),
+	        parse_format_duration(ms, after));
 }
 
 void listening_check(struct daemon *d)

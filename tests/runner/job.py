@@ -85,7 +85,7 @@ class Result:
             elif match := re.match(r"(not )?ok\b[ \t]*\d*[ \t]*-?[ \t]*(.*)", line):
                 name, _, directive = match[2].partition("# SKIP")
                 rows = self.failed if match[1] else self.skipped if directive else self.passed
-                rows.append(name.strip())
+                rows.append(re.sub(r"  \(\d+\.\d+s\)$", "", name.strip()))
             elif line.startswith("Bail out!"):
                 self.wrong.append(line)
             elif match := re.match(r"# (.*): (\d+\.\d+) s$", line):

@@ -39,6 +39,13 @@ void *__wrap_calloc(size_t n, size_t size)
 	return refuses(ENOMEM) ? NULL : __real_calloc(n, size);
 }
 
+void *__real_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size)
+{
+	return refuses(ENOMEM) ? NULL : __real_realloc(p, size);
+}
+
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size)

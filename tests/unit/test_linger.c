@@ -283,19 +283,20 @@ Test(shed, whose_address_nobody_has_asked_for_is_recorded_all_the_same)
 }
 
 /* Those who wait for a slot or a descriptor do not make the state `shedding`; all others do. */
-Test(shed, only_reasons_that_do_not_wait_make_the_state)
+Test(shed, only_what_there_is_too_little_of_makes_the_state)
 {
 	for (unsigned reason = 0; reason < SHED_COUNT; reason++) {
 		struct rig rig;
 		open_rig(&rig, &silent_service);
 		struct worker *w = rig_worker(&rig, 0);
 		const struct addr peer = {.family = AF_INET, .bytes = {127, 0, 0, 1}};
-		bool waits = reason == SHED_FULL || reason == SHED_FDS;
+		bool is_short = reason == SHED_RATE || reason == SHED_PRESSURE ||
+		                reason == SHED_MEMORY || reason == SHED_BACKLOG;
 		w->now = rig.now;
 		shed_note(w, (enum shed_reason)reason, &peer);
 		cr_expect_eq(state_read(&rig.port->state, rig.now, NULL),
-		        waits || reason == SHED_ABORTED ? STATE_OPEN : STATE_SHEDDING,
-		        "%s", counters_shed_name((enum shed_reason)reason));
+		        is_short ? STATE_SHEDDING : STATE_OPEN, "%s",
+		        counters_shed_name((enum shed_reason)reason));
 		counters_add(&w->counters, COUNTER_ACCEPTED, 1);
 		rig_close(&rig);
 	}

@@ -4,6 +4,7 @@
  */
 #include "rig.h"
 
+#include <linux/close_range.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
 
@@ -18,6 +19,8 @@ static struct fault {
 /* freed counts how often what `watched` points to was freed. */
 static const void *watched;
 static unsigned freed;
+
+static _Thread_local bool refused; /* unshare(2) was, to this thread */
 
 static int strikes(struct fault *fault)
 {
@@ -66,7 +69,20 @@ int __wrap_unshare(int flags)
 	int err = strikes(&table_fault);
 	if (!err)
 		return __real_unshare(flags);
+	refused = true;
 	errno = err;
+	return -1;
+}
+
+/* Does the same, and is tried next. */
+int __real_close_range(unsigned first, unsigned last, int flags);
+int __wrap_close_range(unsigned first, unsigned last, int flags);
+int __wrap_close_range(unsigned first, unsigned last, int flags)
+{
+	if (!refused || !(flags & CLOSE_RANGE_UNSHARE))
+		return __real_close_range(first, last, flags);
+	refused = false;
+	errno = EPERM;
 	return -1;
 }
 

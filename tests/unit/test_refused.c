@@ -89,7 +89,7 @@ Test(refused, a_client_that_cannot_be_passed_stays_held_and_is_passed_later)
 	of_send = (struct refusal){.err = ETOOMANYREFS, .times = 1};
 	rig_turn(&rig, 0);
 	cr_assert_eq(of_send.times, 0, "it was never sent");
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_NONE);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_NONE);
 	cr_assert_eq(hold_of(&rig)->count, 1);
 	cr_assert_geq(rig_worker(&rig, 0)->held.watch.fd, 0);
 	cr_assert_eq(rig.port->admit.used, 1, "its slot is free again");
@@ -124,12 +124,12 @@ Test(refused, a_descriptor_that_is_lost_on_its_way_is_counted_and_its_slot_free)
 	int served[2];
 	int client = hold_for_worker_1(&rig, CONFIG_FD_TABLE_PRIVATE, served);
 	rig_turn(&rig, 0);
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_OFFERED);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_OFFERED);
 	of_receive = (struct refusal){.times = 1};
 	rig_turn(&rig, 1);
 	cr_assert_eq(shed_for(&rig, SHED_FDS), 1);
 	cr_assert_eq(hold_of(&rig)->count, 0);
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_NONE);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_NONE);
 	cr_assert_eq(rig.port->admit.used, 1);
 	cr_assert_eq(rig_await(client), 'e', "the kernel has closed it");
 	rig_assert_books(&rig);
@@ -154,7 +154,7 @@ Test(refused, a_descriptor_that_is_lost_on_its_way_back_is_counted)
 	rig_turn(&rig, 0);
 	cr_assert_eq(shed_for(&rig, SHED_FDS), 1);
 	cr_assert_eq(hold_of(&rig)->count, 0);
-	cr_assert_eq(hold_of(&rig)->pass, HOLD_PASS_NONE);
+	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_NONE);
 	cr_assert_eq(rig.port->admit.used, 1);
 	cr_assert_eq(rig_await(client), 'e');
 	close_clients(served, 2);
