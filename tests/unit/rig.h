@@ -61,7 +61,6 @@ RIG_FN void rig_init(struct rig *rig, unsigned workers, uint64_t slots)
 	                .tables = 1,
 	                .fds_per_connection = 1,
 	                .fds = 1000,
-	                .most = 1000,
 	                .table_limit = 1000,
 	                .max_connections = slots,
 	                .fds_slots = slots,
