@@ -79,7 +79,7 @@ int __real_close_range(unsigned first, unsigned last, int flags);
 int __wrap_close_range(unsigned first, unsigned last, int flags);
 int __wrap_close_range(unsigned first, unsigned last, int flags)
 {
-	if (!refused || !(flags & CLOSE_RANGE_UNSHARE))
+	if (!refused || !((unsigned)flags & CLOSE_RANGE_UNSHARE))
 		return __real_close_range(first, last, flags);
 	refused = false;
 	errno = EPERM;
