@@ -240,7 +240,7 @@ static void count_changed(const char *key, void *arg)
 /* A reload from `was` to c: what needs a restart stays, all else is taken. */
 static void check_kept(const struct config *was, const struct config *c)
 {
-	char old[CONFIG_VALUE_MAX], new[CONFIG_VALUE_MAX], got[CONFIG_VALUE_MAX];
+	static char old[CONFIG_VALUE_MAX], new[CONFIG_VALUE_MAX], got[CONFIG_VALUE_MAX];
 	unsigned n = 0, differ = 0;
 	struct config next;
 
@@ -302,8 +302,8 @@ static void check_accepted(const struct asked *a, const struct config *c)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct asked a;
-	struct config c;
+	static struct asked a;
+	static struct config c;
 
 	asked_read(&a, (struct fuzz_piece){(const char *)data, size});
 	if (load(&a, &c) == 0) {

@@ -221,9 +221,9 @@ static void check_listener(struct daemon *d)
 	if (d->listen_fd >= 0) {
 		struct addr is = address_of(kinds[d->listen_fd - FD_FIRST]);
 
-		FUZZ_CHECK(addr_equal(&d->address, &is), "another address");
+		FUZZ_CHECK(addr_equal(&d->address.addr, &is), "another address");
 		FUZZ_CHECK(d->origin == LISTENER_SOCKET ||
-		                   addr_equal(&is, &d->config.address),
+		                   addr_equal(&is, &d->config.address.addr),
 		        "a stored listener for another address");
 	}
 }
@@ -248,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	open_fds(fuzz_cut(&rest, "\n"));
 	set_environment(rest);
 	daemon_init(&d);
-	d.config.address = address_of('z');
+	d.config.address = (struct addr_named){.addr = address_of('z')};
 	d.config.keepalive = 60 * CLOCK_SEC;
 	/* As main does it. */
 	inherit_take(&d);
