@@ -79,6 +79,11 @@ class Process:
         """The greatest number in use in any table."""
         return max(max(numbers) for numbers in self.steady_fds().values())
 
+    def free_fd(self):
+        """The least number that is free in every table: with a limit of one more it is the last one."""
+        used = set().union(*self.steady_fds().values())
+        return next(number for number in range(len(used) + 1) if number not in used)
+
     def fill_tables(self, crowd, least, sources=None):
         """(clients, top): at least so many, and as many as it takes until no worker's table has a
         number up to top free, which is all that was in use before: with a limit of top + 1 each is

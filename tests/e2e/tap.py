@@ -18,6 +18,7 @@ import random
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 
@@ -98,6 +99,33 @@ def only_within(since, limit, what):
     gap = time.monotonic() - since
     if gap >= limit:
         raise Skip(f"{what}: this process was {gap:.2f} s late")
+
+
+class Lateness:
+    """A context: `most` is how late this process was at most while it lasted, in seconds, for want of a
+    CPU. Times that it took meanwhile are wrong by as much."""
+
+    def __enter__(self):
+        self.most, self.over = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        due = time.monotonic() + 0.01
+        while not self.over.wait(max(0, due - time.monotonic())):
+            now = time.monotonic()
+            self.most = max(self.most, now - due)
+            due = now + 0.01
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def only_below(self, limit, what):
+        """Skips the rest if it was as late as that: what comes next would judge it."""
+        if self.most >= limit:
+            raise Skip(f"{what}: this process was {self.most:.2f} s late")
 
 
 def spread(seconds):

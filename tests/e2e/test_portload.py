@@ -82,8 +82,7 @@ def test_payloads_come_back_whole():
 def test_flood_tells_how_it_was_turned_away(table, answer):
     options = {"budget.max_connections": "20", "shed.queue_timeout": "100ms", "shed.answer": answer,
                "shed.message": "busy, sorry"}
-    # A close over a payload that nobody has read is a reset.
-    kind = "message" if answer == "message" else "reset"
+    kind = {"reset": "reset", "close": "closed", "message": "message"}[answer]
     with Portd(options, table=table) as portd:
         report = load("flood", target(portd), "--connections", 200, "--duration", "500ms",
                       "--expect-message", "busy")

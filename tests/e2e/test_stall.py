@@ -9,7 +9,7 @@ import time
 import tap
 from harness import Portd
 from process import Trace
-from tap import TABLES, Fail, Skip, at_least, at_most, check, equal, for_each, note, slow, spread
+from tap import TABLES, Fail, Lateness, Skip, at_least, at_most, check, equal, for_each, note, slow, spread
 
 STALL = 4  # seconds; a stalled worker is noticed within 2
 OPEN = 40
@@ -264,10 +264,12 @@ def test_lingering_descriptor_of_another_worker():
     for _ in range(20):
         with Portd({"workers.count": "3", "service.type": "tuple", "shed.queue_timeout": "60s"},
                    table="shared") as portd, contextlib.ExitStack() as clients:
-            times = serve_one_after_the_other(portd, clients)
+            with Lateness() as late:
+                times = serve_one_after_the_other(portd, clients)
         if times:
             gaps = [b - a for a, b in zip(times, times[1:])]
             note("seconds between two that were served:", *(f"{gap:.3f}" for gap in gaps))
+            late.only_below(0.05, "seconds between two")
             at_least(min(gaps), 0.45, "seconds between two")
             at_most(max(gaps), 0.5 + slow(0.06), "seconds between two")
             return
@@ -283,8 +285,7 @@ def serve_one_after_the_other(portd, clients):
         check(client.recv(100).startswith(b"tcp "), "what it got")
         return time.monotonic()
 
-    top = portd.top_fd()
-    old = portd.limit_nofile(top + 2)[0]
+    old = portd.limit_nofile(portd.free_fd() + 1)[0]
     try:
         first = served(connect())
         accepted = [w["accepted"] for w in portd.stats()["workers"]]

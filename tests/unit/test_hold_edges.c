@@ -64,6 +64,38 @@ Test(hold_edges, a_dead_client_of_a_dismissed_holder_is_closed_at_once)
 	rig_close(&rig);
 }
 
+/* Each table has one place. 0 is dismissed with a client in its hands; then 1's place comes free, and
+ * so 1 takes no role: the client is for 0 to pass on. */
+Test(hold_edges, a_dismissed_holder_takes_the_role_back_where_nobody_has_it)
+{
+	struct rig rig;
+	int served[2];
+	rig_init(&rig, 2, 2);
+	rig.budget.table_slots = 1;
+	rig.config.fd_table = CONFIG_FD_TABLE_PRIVATE;
+	rig.config.queue_timeout = 3600 * CLOCK_SEC;
+	rig_open(&rig, &quiet_service);
+	served[0] = rig_serve(&rig, 0);
+	served[1] = rig_serve(&rig, 1);
+	int client = rig_connect(&rig);
+	RIG_UNTIL(&rig, 0, hold_of(&rig)->count == 1);
+	unsigned first = 99;
+	cr_assert_eq(port_pulse(rig.port, &first), 0);
+	rig_turn(&rig, 1);
+	conn_close(rig_newest(&rig, 1), CLOSE_CLIENT);
+	cr_assert_eq(port_pulse(rig.port, &first), 1);
+	cr_assert_eq(hold_of(&rig)->holder, HOLD_NOBODY);
+	rig_turn(&rig, 1);
+	cr_assert_eq(hold_of(&rig)->holder, HOLD_NOBODY);
+	(void)rig_run(&rig, MS(1), 20);
+	cr_assert_eq(hold_of(&rig)->count, 0, "a slot is free and the client is held");
+	cr_assert_eq(rig_worker(&rig, 1)->conns.open, 1);
+	cr_assert_eq(rig_look(client), '-');
+	close_clients(served, 2);
+	(void)close(client);
+	rig_close(&rig);
+}
+
 /* While it is full the holder alone looks: portctl limits asks for how long nobody did. */
 Test(hold_edges, each_step_of_the_holder_is_a_look_at_the_queue)
 {
