@@ -10,16 +10,22 @@ UNKNOWN = (10.0, 5.0)
 
 
 class Costs:
-    def __init__(self, *paths):
-        self.known = {}
-        for path in paths:
-            try:
-                with open(path) as file:
-                    for line in file:
-                        seconds, cpu, name = line.split(None, 2)
-                        self.known[name.strip()] = (float(seconds), float(cpu))
-            except FileNotFoundError:
-                pass
+    def __init__(self, came, own):
+        self.path = own
+        self.own = self.read(own)
+        self.known = {**self.read(came), **self.own}
+
+    @staticmethod
+    def read(path):
+        rows = {}
+        try:
+            with open(path) as file:
+                for line in file:
+                    seconds, cpu, name = line.split(None, 2)
+                    rows[name.strip()] = (float(seconds), float(cpu))
+        except FileNotFoundError:
+            pass
+        return rows
 
     def seconds(self, test):
         return self.known.get(test.name, UNKNOWN)[0]
@@ -32,11 +38,10 @@ class Costs:
     def note(self, results):
         for test, (result, seconds, cpu) in results.items():
             if result.good():
-                self.known[test.name] = (seconds, cpu)
+                self.own[test.name] = (seconds, cpu)
 
-    def write(self, path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path + ".new", "w") as file:
-            for name, (seconds, cpu) in sorted(self.known.items()):
+    def write(self):
+        with open(self.path + ".new", "w") as file:
+            for name, (seconds, cpu) in sorted(self.own.items()):
                 file.write(f"{seconds:7.1f} {cpu:7.1f} {name}\n")
-        os.rename(path + ".new", path)
+        os.rename(self.path + ".new", self.path)

@@ -59,11 +59,18 @@ class Test:
         self.kind = kind
         self.path = path
         self.only = ()  # names of single tests in it; all by default
-        self.name = f"{build.name} {os.path.basename(path).removesuffix('.py').removesuffix('.sh')}"
+        label = re.sub(r"\.(py|sh)$", "", path)
+        self.base = os.path.basename(label)
+        label = label.removeprefix("tests/") if path.startswith("tests/") else self.base
+        self.name = f"{build.name} {label}"
 
     def command(self, top):
         kind = KINDS[self.kind]
         return kind.command(top, os.path.join(self.build.folder if kind.in_build else top, self.path))
+
+    def folder(self):
+        """The name of the folder that it leaves when it fails."""
+        return re.sub(r"[ /]", "-", self.name)
 
     def log_path(self):
         return os.path.join(self.build.folder, re.sub(r"\.(py|sh)$", "", self.path) + ".log")

@@ -102,4 +102,4 @@ def failures(failed, again, keep, out):
             if second is not None:
                 word = "FLAKY, passed when run again alone" if second.good() else "FAILED, twice"
             print(f"{word}: {test.name}: {name}", file=out)
-        print_tail(os.path.join(keep, test.name.replace(" ", "-"), "log"), out)
+        print_tail(os.path.join(keep, test.folder(), "log"), out)

@@ -66,8 +66,8 @@ def choose(tests, words):
         return tests
     chosen = {}
     for word in words:
-        name, _, single = word.partition("/")
-        found = [test for test in tests if name in (test.name.split()[1], test.path)]
+        name, _, single = word.partition("/") if not word.startswith("tests/") else (word, "", "")
+        found = [test for test in tests if name in (test.base, test.name.split()[1], test.path)]
         if not found:
             sys.exit(f"run.py: there is no test {name!r}; 'make list-tests SET=all' names them")
         for test in found:
@@ -106,13 +106,13 @@ def run_again(schedule, keep):
     failed = {test: row[0] for test, row in schedule.results.items() if not row[0].good()}
     again = {}
     for test, result in failed.items():
-        folder = os.path.join(keep, test.name.replace(" ", "-"))
+        folder = os.path.join(keep, test.folder())
         os.makedirs(folder, exist_ok=True)
         shutil.copy(test.log_path(), os.path.join(folder, "log"))
         with open(os.path.join(folder, "how-to-repeat"), "w") as file:
             seed = os.environ.get("PORTD_TEST_SEED")
             file.write((f"PORTD_TEST_SEED={seed} " if seed else "") +
-                       f"tests/runner/run.py --only '{test.name.split()[1]}' '{test.build.folder}:all'\n")
+                       f"tests/runner/run.py --only '{test.path}' '{test.build.folder}:all'\n")
         if len(again) < AGAIN:
             print(f"again, alone: {test.name}", flush=True)
             only = [name for name in result.failed if name] if not result.wrong else []
@@ -160,7 +160,7 @@ def main():
                         report.Progress(len(tests)))
     schedule.run()
     costs.note(schedule.results)
-    costs.write(os.path.join(home, "costs.txt"))
+    costs.write()
     failed, again = run_again(schedule, keep)
     if not chosen.only:
         report.times(schedule, sys.stdout)

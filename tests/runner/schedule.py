@@ -81,7 +81,7 @@ class Schedule:
             self.making.append(Make(*self.makes.pop(0)))
         while len(self.running) < MOST and (test := self.next_test()):
             self.waiting.remove(test)
-            self.running.append(Job(test, self.top, os.path.join(self.keep, test.name.replace(" ", "-"))))
+            self.running.append(Job(test, self.top, os.path.join(self.keep, test.folder())))
 
     def look_at_makes(self):
         """A kind's tests start also when what they need could not be made: they say why."""

@@ -50,6 +50,7 @@ static void assert_reads_back(const struct config *c)
 	cr_assert_eq(fflush(f), 0);
 	cr_assert_eq(load("b", &back, NULL, NULL), 0, "%s", said);
 	assert_same(c, &back);
+	config_release(&back);
 }
 
 Test(config_print, defaults_are_the_documented_ones)

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/own.h"
 #include "daemon/control.h"
 
@@ -85,10 +86,14 @@ static const char *said(int fd)
 
 Test(control, root_is_answered_beside_a_crowd_that_does_not_read)
 {
+	uint64_t began = clock_now();
 	rig_open();
 	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		(void)ask(SOMEBODY, "long\n");
 	cr_assert_eq(rig.answered, CONTROL_CLIENTS_MAX);
+	/* After 5 s the first of them is given up. */
+	if (clock_now() - began > CLOCK_SEC)
+		cr_skip_test("this machine is too slow for a crowd within a second");
 	cr_assert_eq(control_fds(rig.control), 1 + CONTROL_CLIENTS_MAX);
 	for (unsigned i = 0; i < 3; i++)
 		cr_assert_str_eq(said(ask(0, "short\n")), "privileged\n");
