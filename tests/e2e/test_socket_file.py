@@ -21,14 +21,14 @@ def traced(portd, calls, inject):
     if "address" in os.environ.get("PORTD_SANITIZERS", ""):
         raise Skip("LeakSanitizer cannot run under strace")
     path = portd.dir + "/strace"
-    portd.wrapper = ["strace", "-D", "-f", "-qq", "-o", path, "-e", f"trace={calls}", "-e",
+    portd.wrapper = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", path, "-e", f"trace={calls}", "-e",
                      f"inject={calls}:{inject}"]
     return path
 
 
 def wait_for(portd, condition, what):
     """Until it holds, or portd has ended."""
-    end = time.monotonic() + slow(10)
+    end = time.monotonic() + slow(30)
     while portd.process.poll() is None and not condition():
         check(time.monotonic() < end, what)
         time.sleep(0.001)
@@ -114,7 +114,7 @@ def test_two_starts_at_once():
         wait_for(late, lambda: os.path.exists(trace) and "unlink" in open(trace).read(),
                  "it does not take the old socket away")
         soon.spawn()
-        end = time.monotonic() + slow(10)
+        end = time.monotonic() + slow(30)
         ready = lambda portd: portd.notify.wait("READY=1", 0.01) is not None
         while not (late.process.poll() is not None or ready(late)) or not (
                 soon.process.poll() is not None or ready(soon)):
