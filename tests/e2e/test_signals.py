@@ -32,7 +32,7 @@ def test_two_at_once_are_one_wish(first):
         crowd.ask(served, b"still here")
         began = time.monotonic()
         os.kill(portd.pid, signal.SIGINT)
-        _, *figures = expect_end(portd, began, 1.0)
+        _, *figures = expect_end(portd, began, 5.0)
         equal(figures, [5, 0, 5, 5], "accepted, shed, closed, drained")
 
 
