@@ -15,8 +15,8 @@
 /* Between two attempts, one line of the log each: twice as long after each that failed. */
 #define REBIND_PACE_NS    (2 * CLOCK_SEC)
 #define REBIND_FAILED_MAX 5U
-/* What it opens. */
-#define REBIND_FDS 2U
+/* What it opens: the directory, the lock in it, the socket, and its file. */
+#define REBIND_FDS 4U
 
 /* Returns 0, or 1 after logging why not. */
 static int rebind(struct daemon *d)

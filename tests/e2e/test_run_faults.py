@@ -7,7 +7,7 @@ import time
 
 import tap
 from harness import Portd
-from tap import TABLES, at_most, check, equal, for_each, note
+from tap import TABLES, at_most, check, equal, for_each, note, plain
 
 REJECTED = "error: configuration rejected, the old one stays in force"
 
@@ -127,6 +127,7 @@ def test_the_gate_cannot_be_closed():
         portd.wait_until(lambda s: s["listener"]["gate"] == "open", 5, "the gate opens", crowd)
 
 
+@plain
 @for_each(table=TABLES)
 def test_the_main_loop_fails(table):
     """It says why, closes what is open, and ends with status 1."""

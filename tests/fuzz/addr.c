@@ -63,7 +63,8 @@ static void take_mistake(const char *what, void *arg)
 	for (const char *p = what; *p; p++)
 		FUZZ_CHECK(*p >= ' ' && *p <= '~', "a mistake has the byte 0x%02x",
 		        (unsigned char)*p);
-	FUZZ_CHECK(strlen(what) < PREFIX_MISTAKE_MAX && strstr(what, "; allowed: "),
+	FUZZ_CHECK(strlen(what) < PREFIX_MISTAKE_MAX &&
+	                   (strstr(what, "; allowed: ") || strstr(what, "; `ip link` ")),
 	        "a mistake without an advice: %s", what);
 }
 

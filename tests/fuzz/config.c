@@ -126,12 +126,12 @@ static void check_mistakes(const struct asked *a, char *said)
 	for (char *line = strtok_r(said, "\n", &rest); line;
 	        line = strtok_r(NULL, "\n", &rest)) {
 		FUZZ_CHECK(place_skip(a, line), "a mistake without its place: %s", line);
-		FUZZ_CHECK(strstr(line, "allowed: "), "a mistake without an advice: %s",
-		        line);
+		FUZZ_CHECK(strstr(line, "allowed: ") || strstr(line, "; `ip link` "),
+		        "a mistake without an advice: %s", line);
 	}
 }
 
-/* Loads it. Returns 0 or 1, with what was said checked. */
+/* Loads it. Returns the number of mistakes, with what was said checked. */
 static int load(const struct asked *a, struct config *ret)
 {
 	const struct config_source source = {.file = FILES_MAIN,
@@ -144,9 +144,9 @@ static int load(const struct asked *a, struct config *ret)
 	files_set_drop_in(a->has_drop_in ? &a->drop_in : NULL);
 	int r = config_load(&source, ret, fuzz_take(&said));
 	fuzz_taken(&said);
-	FUZZ_CHECK(r == 0 || r == 1, "config_load: %d", r);
-	FUZZ_CHECK((r == 1) == (said.len > 0), "config_load: %d, and said: %s", r,
-	        said.text);
+	FUZZ_CHECK(r >= 0, "config_load: %d", r);
+	FUZZ_CHECK(
+	        (r > 0) == (said.len > 0), "config_load: %d, and said: %s", r, said.text);
 	fuzz_check_plain("a mistake", said.text, said.len);
 	check_mistakes(a, said.text);
 	fuzz_drop(&said);

@@ -35,6 +35,8 @@ static const char config_mark[] = "%config\n";
 
 int __real_listen(int fd, int backlog);
 int __wrap_listen(int fd, int backlog);
+int __wrap_listener_listen(int fd, const struct addr *address, uint64_t backlog);
+bool __wrap_port_is_down(const struct port *port, const struct listener_queue *queue);
 int __wrap_socket_file_find_group(const char *name, gid_t *ret);
 void __wrap_log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void __wrap_log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -51,6 +53,21 @@ int __wrap_listen(int fd, int backlog)
 
 	(void)getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
 	return domain == AF_UNIX ? __real_listen(fd, backlog) : 0;
+}
+
+bool __wrap_port_is_down(const struct port *port, const struct listener_queue *queue)
+{
+	(void)port;
+	(void)queue;
+	return false;
+}
+
+int __wrap_listener_listen(int fd, const struct addr *address, uint64_t backlog)
+{
+	(void)fd;
+	(void)address;
+	(void)backlog;
+	return 0;
 }
 
 int __wrap_socket_file_find_group(const char *name, gid_t *ret)

@@ -42,7 +42,8 @@ static unsigned errors_said, messages_sent;
 void __wrap_log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void __wrap_log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void __wrap_log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
-int __wrap_listener_adopt(int fd, uint64_t keepalive_ns, struct addr *ret_address);
+int __wrap_listener_adopt(
+        int fd, uint64_t keepalive_ns, struct addr *ret_address, bool *ret_revived);
 int __wrap_fdpass_send_to(int socket_fd, const struct sockaddr *to, socklen_t to_len,
         const void *data, size_t len, int fd);
 int __wrap_port_listener(const struct port *port);
@@ -79,9 +80,11 @@ static struct addr address_of(char kind)
 	return addr;
 }
 
-int __wrap_listener_adopt(int fd, uint64_t keepalive_ns, struct addr *ret_address)
+int __wrap_listener_adopt(
+        int fd, uint64_t keepalive_ns, struct addr *ret_address, bool *ret_revived)
 {
 	(void)keepalive_ns;
+	*ret_revived = false;
 	FUZZ_CHECK(fd >= FD_FIRST && fd < FD_FIRST + (int)strlen(kinds),
 	        "the descriptor %d was not handed over", fd);
 	char kind = kinds[fd - FD_FIRST];
