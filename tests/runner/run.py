@@ -38,7 +38,8 @@ SLOW = {"PORTD_TEST_SLOW": "6"}
 NAMES = {
     "": ("plain", {"PORTD_TEST_SLOW": "3"}),
     "address,undefined": ("asan", SLOW),
-    "thread": ("tsan", {**SLOW, "PORTD_TABLES": "shared", "TSAN_OPTIONS": "report_thread_leaks=0"}),
+    "thread": ("tsan", {**SLOW, "PORTD_TABLES": "shared", "TSAN_OPTIONS":
+                        f"report_thread_leaks=0:suppressions={TOP}/tests/tsan.supp"}),
 }
 PROGRAMS = ("portd", "portctl", "portload")
 AGAIN = 5  # files that are run again at most: with more there is something else wrong
