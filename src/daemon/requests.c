@@ -186,9 +186,9 @@ static int requests_check_change(
         const struct daemon *d, const struct control_request *request, FILE *out)
 {
 	if (!request->privileged) {
-		(void)fprintf(out,
-		        "error: not permitted: %s needs root or portd's own user\n",
-		        request->line);
+		/* Not as it was sent: tabs may stand between the words. */
+		(void)fprintf(out, "error: not permitted: this request needs root or "
+		                   "portd's own user\n");
 		return 1;
 	}
 	if (d->stopping) {
