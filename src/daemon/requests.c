@@ -181,14 +181,15 @@ static void requests_limits(struct daemon *d, FILE *out)
 	requests_number(out, "accept_pause_us", s.accept_pause_ns / CLOCK_USEC);
 }
 
-/* Returns 0, or 1 after answering why not. */
-static int requests_check_change(
-        const struct daemon *d, const struct control_request *request, FILE *out)
+/* what: the request, which may have been sent with tabs between its words. Returns 0, or 1 after
+ * answering why not. */
+static int requests_check_change(const struct daemon *d,
+        const struct control_request *request, const char *what, FILE *out)
 {
 	if (!request->privileged) {
-		/* Not as it was sent: tabs may stand between the words. */
-		(void)fprintf(out, "error: not permitted: this request needs root or "
-		                   "portd's own user\n");
+		(void)fprintf(out,
+		        "error: not permitted: %s needs root or portd's own user\n",
+		        what);
 		return 1;
 	}
 	if (d->stopping) {
@@ -201,7 +202,7 @@ static int requests_check_change(
 static void requests_drain(
         struct daemon *d, const struct control_request *request, bool on, FILE *out)
 {
-	if (requests_check_change(d, request, out) != 0)
+	if (requests_check_change(d, request, on ? "drain" : "drain off", out) != 0)
 		return;
 	if (d->draining != on)
 		tell(&d->tell, TELL_DRAIN, clock_now(), NULL, "%s",
@@ -219,7 +220,7 @@ static void requests_drain(
 static void requests_reload(
         struct daemon *d, const struct control_request *request, FILE *out)
 {
-	if (requests_check_change(d, request, out) == 0)
+	if (requests_check_change(d, request, "reload", out) == 0)
 		(void)reload_run(d, out);
 }
 
