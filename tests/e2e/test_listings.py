@@ -56,7 +56,11 @@ def test_hang_up(table):
                 sock.close()
             rounds += 1
         note(f"{rounds} rounds")
-        equal(len(ports(portd.request("conns 127.0.0.0/8"))), 900, "rows afterwards")
+        # The last ones that hung up may still have their places.
+        end = time.monotonic() + slow(5)
+        while (text := portd.request("conns 127.0.0.0/8")).startswith("error: 4 listings"):
+            check(time.monotonic() < end, "no place for a listing")
+        equal(len(ports(text)), 900, "rows afterwards")
 
 
 @contextlib.contextmanager

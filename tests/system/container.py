@@ -75,8 +75,10 @@ class Group:
             if not kind.startswith("cgroup") or names not in paths:
                 continue
             parent = words[4] + paths[names].rstrip("/")
+            # Of scripts that have gone: of one that runs, an empty group may be about to be used.
             for old in glob.glob(os.path.join(parent, "portd-test-*")):
-                self.remove(old)
+                if not os.path.exists("/proc/" + old.rpartition("-")[2]):
+                    self.remove(old)
             folder = os.path.join(parent, f"portd-test-{os.getpid()}")
             os.makedirs(folder, exist_ok=True)
             self.folders.append(folder)
