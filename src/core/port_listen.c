@@ -67,7 +67,8 @@ static bool look_for_failure(
 	bool fails = false;
 	for (unsigned i = 0; i < port->n_workers; i++)
 		fails = fails || atomic_load(&port->workers[i].failing);
-	if (!fails || queue->depth == 0 || accepted != port->stuck_at) {
+	if (!fails || queue->depth == 0 || accepted != port->stuck_at ||
+	        port->stuck_from == 0) {
 		port->stuck_at = accepted;
 		port->stuck_from = now;
 	}

@@ -432,3 +432,24 @@ Test(listener, listens_again_on_the_same_port)
 	        listener_adopt(fresh, 0, &address, &revived), LISTENER_NOT_LISTENING);
 	(void)own_close(fresh);
 }
+
+/* accept4 has to fail for a while, and that while begins when it is first seen. */
+Test(listener, what_fails_now_has_not_failed_for_ever)
+{
+	struct rig rig;
+	struct pollfd queue;
+	rig_init(&rig, 2, 8);
+	rig_open(&rig, &(const struct service){.name = "none", .fds_per_connection = 1});
+	int client = rig_connect(&rig);
+	queue = (struct pollfd){.fd = rig.port->listen_fd, .events = POLLIN};
+	cr_assert_eq(poll(&queue, 1, 5000), 1);
+	atomic_store(&rig_worker(&rig, 0)->failing, true);
+	cr_assert_eq(port_check_listener(rig.port), 0, "at the first look");
+	cr_assert_eq(port_check_listener(rig.port), 0, "and at the next");
+	rig.port->stuck_from -= 2 * CLOCK_SEC;
+	cr_assert_eq(port_check_listener(rig.port), PORT_ACCEPTS_NOTHING);
+	atomic_store(&rig_worker(&rig, 0)->failing, false);
+	cr_assert_eq(port_check_listener(rig.port), 0);
+	(void)close(client);
+	rig_close(&rig);
+}
