@@ -214,7 +214,7 @@ static bool key_is_in_range(const struct config *c, const struct config_key *key
 
 static void check_values(const struct asked *a, const struct config *c)
 {
-	char value[CONFIG_VALUE_MAX], place[CONFIG_PLACE_MAX];
+	static char value[CONFIG_VALUE_MAX], place[CONFIG_PLACE_MAX];
 
 	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
 		const struct config_key *key = &config_keys[i];
@@ -240,6 +240,7 @@ static void count_changed(const char *key, void *arg)
 /* A reload from `was` to c: what needs a restart stays, all else is taken. */
 static void check_kept(const struct config *was, const struct config *c)
 {
+	/* Sanitizers make frames large. */
 	static char old[CONFIG_VALUE_MAX], new[CONFIG_VALUE_MAX], got[CONFIG_VALUE_MAX];
 	unsigned n = 0, differ = 0;
 	struct config next;

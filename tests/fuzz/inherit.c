@@ -36,7 +36,11 @@ static const char *const names[] = {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"
 /* Those are portd's alone: what it starts must not believe that they are meant for it. */
 #define NAMES_TAKEN 7
 
+/* Where descriptors of libFuzzer's own are meanwhile. */
+#define FD_SAVED 300
+
 static char kinds[FDS_MAX + 1];
+static int saved[FDS_MAX];
 static unsigned errors_said, messages_sent;
 
 void __wrap_log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -129,18 +133,25 @@ static void open_fds(struct fuzz_piece line)
 			kinds[n++] = c;
 	}
 	kinds[n] = '\0';
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < FDS_MAX; i++) {
 		int fd = FD_FIRST + (int)i;
 
-		FUZZ_CHECK(fcntl(fd, F_GETFD) < 0, "the descriptor %d is taken", fd);
-		FUZZ_CHECK(dup2(STDIN_FILENO, fd) == fd, "no descriptor");
+		saved[i] = fcntl(fd, F_DUPFD_CLOEXEC, FD_SAVED);
+		if (i < n)
+			FUZZ_CHECK(dup2(STDIN_FILENO, fd) == fd, "no descriptor");
+		else
+			(void)own_close(saved[i] >= 0 ? fd : -1);
 	}
 }
 
 static void close_fds(void)
 {
-	for (int fd = FD_FIRST; fd < FD_FIRST + FDS_MAX; fd++)
-		(void)own_close(fd);
+	for (int i = 0; i < FDS_MAX; i++) {
+		(void)own_close(FD_FIRST + i);
+		if (saved[i] >= 0)
+			(void)dup2(saved[i], FD_FIRST + i);
+		saved[i] = own_close(saved[i]);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		(void)unsetenv(names[i]);
 }

@@ -22,7 +22,7 @@
 #define INPUT_MAX (1 << 20)
 /* Of each input; fewer where there are many inputs, so that make check stays quick. */
 #define MUTANTS  12U
-#define RUNS_MAX 600U
+#define RUNS_MAX 400U
 /* Of CPU time, for all inputs: what does not end is ended. */
 #define CPU_SECONDS 300
 
