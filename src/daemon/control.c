@@ -37,7 +37,8 @@
 /* Requests before newcomers; signals and the tick (priority normal) before both. */
 #define CONTROL_PRIORITY_CLIENT (SD_EVENT_PRIORITY_NORMAL + 1)
 #define CONTROL_PRIORITY_ACCEPT (SD_EVENT_PRIORITY_NORMAL + 2)
-/* A stream is long: everybody else comes first, and between any two pieces. */
+/* A stream is long: everybody else comes first, and between any two pieces. So does, where this thread
+ * was late, whatever a client has done before its deadline is looked at. */
 #define CONTROL_PRIORITY_STREAM (SD_EVENT_PRIORITY_NORMAL + 3)
 
 enum client_phase {
@@ -318,6 +319,9 @@ static void control_add_client(struct control *c, int fd, bool privileged)
 		r = sd_event_add_time_relative(c->event, &client->deadline,
 		        CLOCK_MONOTONIC, CONTROL_DEADLINE_NS / CLOCK_USEC, 10000,
 		        client_on_deadline, client);
+	if (r >= 0)
+		r = sd_event_source_set_priority(
+		        client->deadline, CONTROL_PRIORITY_STREAM);
 	if (r < 0 || client_read(client) != 0)
 		client_free(client);
 }

@@ -11,6 +11,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -423,7 +424,15 @@ void client_ready(struct engine *e, int fd, uint32_t events)
 
 void client_expire(struct engine *e, int fd)
 {
-	finish(e, fd, OUTCOME_TIMED_OUT);
+	const struct client *c = &e->clients[fd];
+	bool connecting = c->state == CLIENT_CONNECTING;
+	struct pollfd late = {.fd = fd, .events = connecting ? POLLIN | POLLOUT : POLLIN};
+
+	/* This process may have been late, and not the server. */
+	if (poll(&late, 1, 0) > 0)
+		client_ready(e, fd, (uint32_t)late.revents);
+	if (c->state != CLIENT_NONE && (e->first == fd || e->sample_fd == fd))
+		finish(e, fd, OUTCOME_TIMED_OUT);
 }
 
 void client_settle(struct engine *e, int fd)

@@ -2,9 +2,13 @@
 not read is not silent, whatever portd's clock says when it turns again.
 """
 
+import os
+import signal
+import socket
 import time
 
 import tap
+from loads import Load, Server
 from harness import Portd
 from tap import TABLES, at_most, equal, for_each, note, slow
 
@@ -74,6 +78,49 @@ def test_in_the_middle_of_a_turn():
         at_most(0.9 * LIMIT, kept, "seconds after the echo")
         trace.stop()
         portd.assert_rows("closed", {"idle": 1})
+
+
+def test_a_request():
+    """Who has asked before the deadline of the control socket is answered after it, if that is portd's
+    fault."""
+    with Portd() as portd, socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(portd.control)
+        portd.wait_until(lambda s: s["state"] == "open", 5, "it has accepted")
+        portd.pause()
+        sock.sendall(b"health\n")
+        time.sleep(5.2)  # CONTROL_DEADLINE_NS
+        portd.resume()
+        sock.settimeout(slow(5))
+        equal(sock.recv(100), b"open\n", "the answer")
+
+
+def has_stopped(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+def test_a_load_that_is_late():
+    """An answer that has come in time is none that timed out, whenever portload looks."""
+    waiting = []
+    with Server(waiting.append) as server, \
+            Load("churn", server.address, "--count", 20, "--connections", 20, "--timeout", ms(LIMIT), "--json") as load:
+        end = time.monotonic() + slow(5)
+        while len(waiting) < 20:
+            tap.check(time.monotonic() < end, f"{len(waiting)} clients")
+            time.sleep(0.005)
+        began = time.monotonic()
+        processes = load.children()
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        while not all(has_stopped(pid) for pid in processes):
+            time.sleep(0.002)
+        tap.only_within(began, LIMIT / 2, "the stop")
+        for sock in waiting:
+            sock.sendall(b"ping")
+        time.sleep(1.5 * LIMIT)
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+        equal(load.finish()["outcomes"]["served"], 20, "served")
 
 
 if __name__ == "__main__":
