@@ -309,8 +309,7 @@ class Portd(Process):
         return self.last
 
     def portctl(self, *args, seconds=10.0):
-        """Runs portctl; the CompletedProcess, with text. (Looking for leaks would be two thirds of what
-        a run costs; test_portctl does.)"""
+        """Runs portctl; the CompletedProcess, with text. It does not look for leaks, as in once.py."""
         env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
         return subprocess.run([PORTCTL, "-s", self.control, *args], text=True, timeout=slow(seconds),
                               stdin=subprocess.DEVNULL, capture_output=True, env=env)

@@ -132,7 +132,7 @@ def test_all_mistakes_at_once():
         text += part + "# a comment\n\n"
     with folder() as path:
         file = write(path + "/portd.conf", text)
-        said = refused("-c", file)
+        said = refused("-c", file, leaks=True)
     # A key that several of them set is one mistake more on its line, and on no other line.
     numbers = [int(re.match(re.escape(file) + r":(\d+): ", line)[1]) for line in said]
     again = [n for n, line in zip(numbers, said) if "comes after line" in line]
@@ -475,7 +475,7 @@ def test_refused_by_the_system(how):
 
 def test_usage():
     for args in (["-x"], ["-c"], ["-o"], ["--nothing"], ["word"], ["-t", "word"], ["--help=x"]):
-        result = once.portd(*args)
+        result = once.portd(*args, leaks=True)
         equal((result.returncode, result.stdout), (EX_USAGE, ""), f"exit status of {args}")
         one_line(result, "portd: ")
     for flag, word in (("--help", "(?s)Usage: portd .*Examples:"), ("--version", r"^portd \d+\.\d")):
@@ -487,10 +487,10 @@ def test_usage():
 def test_check_of_a_right_one():
     with folder() as path:
         file = write(path + "/portd.conf", config_text({"log.level": "debug"}))
-        result = once.portd("-c", file, "-t")
+        result = once.portd("-c", file, "-t", leaks=True)
         equal((result.returncode, result.stdout), (0, ""), "exit status and stdout")
         one_line(result, re.escape(file), "fine")
-        both = once.portd("-c", file, "-t", "-T")
+        both = once.portd("-c", file, "-t", "-T", leaks=True)
         equal(both.returncode, 0, "exit status of -t -T")
         check("level = debug\n" in both.stdout and "fine" in both.stderr, both.stdout, both.stderr)
 

@@ -184,7 +184,7 @@ def test_output():
         result = once.portctl("-s", portd.dir + "/nobody", "stats", "--output", path)
         equal((result.returncode, open(path).read()), (EX_NO_ANSWER, old), "status, and the old file")
         with open("/dev/full", "w") as full:
-            result = once.portctl("-s", portd.control, "stats", stdout=full)
+            result = once.portctl("-s", portd.control, "stats", stdout=full, leaks=True)
         equal(result.returncode, EX_REFUSED, "stats to a full disk")
         one_line(result, "standard output")
 
@@ -287,7 +287,7 @@ def test_no_answer():
         path = portd.control
 
         def silent(words, command):
-            result = once.portctl("-s", path, *command)
+            result = once.portctl("-s", path, *command, leaks=True)
             equal((result.returncode, result.stdout), (EX_NO_ANSWER, ""), " ".join(command))
             one_line(result, "^portctl: ", re.escape(path), words)
 
@@ -348,12 +348,12 @@ def test_usage():
                         (["stats", "--output", ""], "--output"), (["-i", "a/b", "stats"], "a/b"),
                         (["-i", "", "stats"], "instance"), (["-s", "/" + "s" * 108, "stats"], "107"),
                         (["-s"], "-s|'s'"), (["stats", "--output"], "output")):
-        result = once.portctl(*args)
+        result = once.portctl(*args, leaks=True)
         equal((result.returncode, result.stdout), (EX_USAGE, ""), f"exit status of {args}")
         at_most(len(result.stderr.splitlines()), 2, "lines said")
         check(re.search(words, result.stderr, re.M), f"{words!r} is not in:", result.stderr)
     for flag, word in (("--help", "(?s)usage: portctl .*Examples:"), ("--version", r"portctl \d+\.\d")):
-        result = once.portctl(flag)
+        result = once.portctl(flag, leaks=True)
         equal((result.returncode, result.stderr), (0, ""), f"exit status of {flag}")
         check(re.search(word, result.stdout), f"what {flag} prints:", result.stdout)
 
