@@ -9,7 +9,7 @@ import time
 import tap
 from harness import Portd, need
 from once import EX_OSERR
-from tap import Skip, at_least, check, equal, for_each, note, slow
+from tap import Skip, at_least, check, equal, for_each, note, plain, slow
 
 # «call error which»: of the main thread's calls; and what is said of it.
 MAIN = {
@@ -17,8 +17,6 @@ MAIN = {
     "bind EADDRINUSE 1": "the port is taken",
     "bind EADDRNOTAVAIL 1": "no interface has this address",
     "bind EACCES 1": "ports below 1024 need root",
-    "prlimit64 EPERM 2": "cannot find out what this machine allows",
-    "prlimit64 EPERM 4": "cannot raise the limit of open descriptors",
     "eventfd2 EMFILE 1": "cannot start 2 workers",
     "eventfd2 ENFILE 3": "cannot start 2 workers",
     "clone3 EAGAIN 2": "cannot start 2 workers",
@@ -31,6 +29,11 @@ MAIN = {
     "chmod EPERM 1": "cannot set its mode and group",
     "listen EADDRINUSE 1": "cannot listen: ",
     "listen EADDRINUSE 2": "the port is taken",
+}
+# The same of calls that a sanitizer makes, too.
+LIMITS = {
+    "prlimit64 EPERM 2": "cannot find out what this machine allows",
+    "prlimit64 EPERM 4": "cannot raise the limit of open descriptors",
 }
 # The same of each thread's, for a kind of tables.
 EACH = {
@@ -69,9 +72,13 @@ def fails(table, fault, said, options=()):
 
 @for_each(fault=MAIN)
 def test_main_thread(fault):
-    if "prlimit64" in fault and os.environ.get("PORTD_SANITIZERS"):
-        raise Skip("a sanitizer has calls of its own")
     fails("shared", fault, MAIN[fault])
+
+
+@plain
+@for_each(fault=LIMITS)
+def test_limits_that_cannot_be_had(fault):
+    fails("shared", fault, LIMITS[fault])
 
 
 @for_each(fault=EACH)
@@ -94,7 +101,8 @@ def test_what_an_earlier_portd_left_behind(fault):
         # Which call looks at the file depends on the C library.
         wrap(portd, fault, ["-P", portd.control] if "stat" in fault else [])
         portd.spawn()
-        if "stat" in fault and portd.notify.wait("READY=1", 10) is not None:
+        alive = lambda: portd.process.poll() is None
+        if "stat" in fault and portd.notify.wait("READY=1", 10, alive=alive) is not None:
             raise Skip("this C library uses another call")
         portd.expect_exit(EX_OSERR)
         check("control socket" in portd.log(), "nothing was said")
