@@ -104,12 +104,12 @@ def test_depth_and_drops(table):
         depths = []
         for count in (1, 3, 4):
             crowd.connect(count, send=b"w")
-            crowd.run(0.05)
-            depths.append(listener(portd)["queue_depth"])
-            equal(depths[-1], portd.ss()[0], "queue_depth and Recv-Q of ss")
-        equal(depths, [1, 4, 8], "depths")
+            depths.append(sum(depths[-1:]) + count)
+            portd.wait_until(lambda s: s["listener"]["queue_depth"] == depths[-1], 5, "all are in the queue", crowd)
+            equal(portd.ss()[0], depths[-1], "Recv-Q of ss")
         equal(listener(portd)["kernel_drops"], 0, "kernel_drops up to the limit")
         more = crowd.connect(22)
+        portd.wait_until(lambda s: s["listener"]["queue_depth"] > 8, 5, "one more than the backlog", crowd)
         crowd.run(0.1)
         seen = listener(portd)
         equal((seen["queue_depth"], portd.ss()[0]), (9, 9), "N + 1 are in the queue")
@@ -117,9 +117,9 @@ def test_depth_and_drops(table):
         at_least(outside, 10, "clients whose SYN was dropped")
         at_least(seen["kernel_drops"], outside, "kernel_drops")
         equal(seen["kernel_drops"], ss_drops(portd), "kernel_drops and ss -m")
-        crowd.run(1.2)  # they try again after a second
-        later = listener(portd)
-        at_least(later["kernel_drops"], seen["kernel_drops"] + outside, "kernel_drops a second later")
+        again = seen["kernel_drops"] + outside
+        later = portd.wait_until(lambda s: s["listener"]["kernel_drops"] >= again, 5, "they try again after a second",
+                                 crowd)["listener"]
         equal(later["queue_depth_peak"], 9, "queue_depth_peak")
         note(f"{outside} outside, drops {seen['kernel_drops']} and then {later['kernel_drops']}")
         for client in served + [c for c in crowd if c not in served]:
@@ -139,7 +139,7 @@ def test_three_quarters(table):
         rest = []
         for _ in range(12):
             rest += crowd.connect(10, send=b"w")
-            crowd.run(0.02)
+            portd.wait_until(lambda s: s["listener"]["queue_depth"] <= 48, 5, "the oldest are shed", crowd)
         crowd.run(0.3)
         everyone = calm + rest
         stats = portd.stats()
@@ -166,8 +166,8 @@ def test_three_quarters_and_infinity(table):
         portd.fill(crowd)
         waiting = crowd.connect(64, send=b"w")
         crowd.run(0.5)
+        portd.wait_until(lambda s: s["listener"]["queue_depth"] == 64, 5, "all are in the queue", crowd)
         equal(sum(c.answered for c in waiting), 0, "answered")
-        equal(listener(portd)["queue_depth"], 64, "depth")
 
 
 @for_each(table=TABLES)
