@@ -29,14 +29,13 @@ PROGRAMS = ("mmdebstrap", "systemd-nspawn", "unshare", "nsenter", "mount", "setp
             "apt-config", "make")
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "libinih1", "libsystemd0", "bash-completion",
             "mandoc")
-# Documentation and translations are most of what is not needed.
-DPKG_OPTIONS = tuple(f"path-exclude=/usr/share/{folder}/*"
-                     for folder in ("man", "doc", "locale", "info", "i18n", "zoneinfo"))
 # What only makes the boot slower, and what would act on its own in the middle of a test.
 MASKED = ("getty.target", "systemd-logind.service", "systemd-update-utmp.service",
           "systemd-update-utmp-runlevel.service", "systemd-journal-flush.service",
           "systemd-user-sessions.service", "dev-hugepages.mount", "dev-mqueue.mount",
           "systemd-random-seed.service", "timers.target")
+# What mmdebstrap runs, hundreds of times, are the system's own programs.
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # As a distributor has it: the paths in the units come from here.
 CONFIGURE = ("--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var")
 
@@ -82,10 +81,11 @@ def enter_own_mounts():
         raise Missing(f"no mount namespace: {failed}") from None
 
 
-def run(command, what, **options):
-    """Runs it; its output is shown only when it fails."""
+def run(command, what, path=None, **options):
+    """Runs it; its output is shown only when it fails. path: another $PATH."""
     env = {name: value for name, value in os.environ.items()
            if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "DESTDIR")}
+    env["PATH"] = path or env.get("PATH", SYSTEM_PATH)
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, errors="replace", env=env,
                             **options)
@@ -141,7 +141,7 @@ def apt_options():
 
 
 def recipe(release, sources):
-    texts = [release, os.uname().machine, *PACKAGES, *DPKG_OPTIONS, *MASKED]
+    texts = [release, os.uname().machine, *PACKAGES, *MASKED]
     for path in sources:
         with open(path) as file:
             texts.append(file.read())
@@ -168,11 +168,10 @@ def make_root():
         try:
             run(["mmdebstrap", "--mode=root", "--variant=essential",
                  "--include=" + ",".join(PACKAGES), "--aptopt=" + apt.name,
-                 *("--dpkgopt=" + option for option in DPKG_OPTIONS),
                  f'--customize-hook=for unit in {mask}; do ln -sf /dev/null "$unit"; done',
                  '--customize-hook=ln -sf /lib/systemd/system/multi-user.target '
                  '"$1/etc/systemd/system/default.target"',
-                 release, aside, *sources], "mmdebstrap")
+                 release, aside, *sources], "mmdebstrap", path=SYSTEM_PATH)
         except Broken as failed:
             raise Missing(failed) from None  # no network, most likely
     # What the sources need stays on this machine.
