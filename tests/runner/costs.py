@@ -6,7 +6,7 @@ the sources; a run notes its own in the build directory, and these are preferred
 
 import os
 
-UNKNOWN = (10.0, 5.0)
+UNKNOWN = (30.0, 0.0)
 
 
 class Costs:
@@ -29,11 +29,6 @@ class Costs:
 
     def seconds(self, test):
         return self.known.get(test.name, UNKNOWN)[0]
-
-    def share(self, test):
-        """How much of a processor it takes while it runs."""
-        seconds, cpu = self.known.get(test.name, UNKNOWN)
-        return cpu / max(seconds, 0.1)
 
     def note(self, results):
         for test, (result, seconds, cpu) in results.items():

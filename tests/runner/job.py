@@ -42,12 +42,13 @@ class Build:
         self.folder = os.path.abspath(folder)
         self.sanitizers = sanitizers
         self.tools = []  # what its tests need beside portd's own programs
+        self.clients = self  # the build whose portctl and portload its tests use
 
     def environment(self, top):
-        program = lambda name: os.path.join(self.folder, name)
+        client = lambda name: os.path.join(self.clients.folder, name)
         return {**os.environ, "top_srcdir": top, "top_builddir": self.folder,
-                "PORTD": program("portd"), "PORTCTL": program("portctl"),
-                "PORTLOAD": program("portload"), "PYTHON3": sys.executable,
+                "PORTD": os.path.join(self.folder, "portd"), "PORTCTL": client("portctl"),
+                "PORTLOAD": client("portload"), "PYTHON3": sys.executable,
                 "PORTD_SANITIZERS": self.sanitizers, **self.extra}
 
 
@@ -67,6 +68,11 @@ class Test:
     def command(self, top):
         kind = KINDS[self.kind]
         return kind.command(top, os.path.join(self.build.folder if kind.in_build else top, self.path))
+
+    def needs(self):
+        """What has to be made before it starts, as a Make has it."""
+        own = (self.build, "tests") if KINDS[self.kind].in_build else self.kind
+        return {self.build, self.build.clients, own}
 
     def folder(self):
         """The name of the folder that it leaves when it fails."""

@@ -84,8 +84,8 @@ def times(schedule, out):
     builds = dict.fromkeys([*schedule.built, *(test.build for test in schedule.results)])
     for build in builds:
         rows = [row for test, row in schedule.results.items() if test.build is build]
-        made = schedule.built.get(build)
-        print(f"  {build.name:6} build {made or 0:4.0f} s; {len(rows)} files: {sum(row[1] for row in rows):5.0f} s, "
+        made = schedule.built.get(build, 0)
+        print(f"  {build.name:6} build {made:4.0f} s; {len(rows)} files: {sum(row[1] for row in rows):5.0f} s, "
               f"{sum(row[2] for row in rows):5.0f} s of CPU", file=out)
     rows = sorted(schedule.results.items(), key=lambda item: -item[1][1])[:SLOWEST]
     print("slowest files (seconds, of these CPU):", file=out)

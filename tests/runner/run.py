@@ -41,7 +41,7 @@ NAMES = {
     "thread": ("tsan", {**SLOW, "PORTD_TABLES": "shared", "TSAN_OPTIONS":
                         f"report_thread_leaks=0:suppressions={TOP}/tests/tsan.supp"}),
 }
-PROGRAMS = ("portd", "portctl", "portload")
+CLIENTS = ("portctl", "portload")
 AGAIN = 5  # files that are run again at most: with more there is something else wrong
 
 
@@ -78,16 +78,30 @@ def choose(tests, words):
     return list(chosen)
 
 
+def share_clients(builds):
+    """ThreadSanitizer has nothing to say of portctl and portload, which have one thread, and they take
+    ten times as long to start with it: tests of such a build use those of the first one."""
+    for build in builds:
+        if build.sanitizers == "thread" and not builds[0].sanitizers:
+            build.clients = builds[0]
+
+
 def make_commands(builds):
-    """Arguments of Make for what the chosen tests of each build need: [(build, tests)]."""
+    """Arguments of Make for what the chosen tests of each build need, [(build, tests)]: the programs of all
+    first, so that the tests that wait for most of their time begin early."""
     rows = []
+    make = ["make", "-s", "--no-print-directory", f"-j{os.cpu_count() or 1}", "-C"]
     for build, tests in builds:
-        if tests:
-            programs = [test.path for test in tests if KINDS[test.kind].in_build]
-            rows.append((f"{build.name} build", build, ["make", "-s", "--no-print-directory", "-C", build.folder,
-                                 f"-j{os.cpu_count() or 1}", *PROGRAMS, *build.tools,
-                          *programs],
-                         os.path.join(build.folder, "make.log")))
+        log = os.path.join(build.folder, "make.log")
+        clients = CLIENTS if any(other.clients is build and mine for other, mine in builds) else ()
+        if tests or clients:
+            rows.append((f"{build.name} build", build, build,
+                         [*make, build.folder, "portd", *clients, *build.tools], log))
+    for build, tests in builds:
+        programs = [test.path for test in tests if KINDS[test.kind].in_build]
+        if programs:
+            rows.append((f"{build.name} test programs", (build, "tests"), build,
+                         [*make, build.folder, "test-programs", "PROGRAMS=" + " ".join(programs)], os.path.join(build.folder, "make-tests.log")))
     return rows
 
 
@@ -96,7 +110,7 @@ def preparations(builds):
     for build, tests in builds:
         if any(test.kind == "system" for test in tests):
             os.environ.update(top_srcdir=TOP, top_builddir=build.folder)
-            return [("root of the containers", "system",
+            return [("root of the containers", "system", None,
                      [sys.executable, "-B", os.path.join(TOP, "tests", "system", "root.py")],
                      os.path.join(build.folder, "root.log"))]
     return []
@@ -122,12 +136,12 @@ def run_again(schedule, keep):
     return failed, again
 
 
-def verdict(schedule, failed, broken):
+def verdict(schedule, failed):
     """The closing line; the exit status."""
     results = [row[0] for row in schedule.results.values()]
     passed = sum(len(result.passed) for result in results)
     skipped = sum(len(result.skipped) for result in results)
-    wrong = sum(result.failures() for result in failed.values()) + broken
+    wrong = sum(result.failures() for result in failed.values()) + schedule.broken
     print(f"{passed} passed, {wrong} failed, {skipped} skipped", flush=True)
     return 1 if wrong or not passed else 0
 
@@ -152,6 +166,7 @@ def main():
     everything = [tests_of(word) for word in chosen.sets]
     tests = choose([test for _, rows in everything for test in rows], chosen.only.split())
     builds = [(build, [test for test in rows if test in tests]) for build, rows in everything]
+    share_clients([build for build, _ in builds])
     home = everything[0][0].folder
     keep = os.path.join(home, "failed")
     shutil.rmtree(keep, ignore_errors=True)
@@ -169,7 +184,7 @@ def main():
     report.failures(failed, again, keep, sys.stdout)
     if failed:
         print(f"logs, figures and seeds of what failed: {keep}", flush=True)
-    return verdict(schedule, failed, sum(seconds is None for seconds in schedule.built.values()))
+    return verdict(schedule, failed)
 
 
 if __name__ == "__main__":

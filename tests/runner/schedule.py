@@ -1,7 +1,8 @@
 """Runs builds and tests side by side, so that both the processors and the waiting are used.
 
-Most tests wait most of the time. What a test costs is known from earlier runs (costs.py): the
-schedule starts the longest first, and another one as long as the processors have room for it.
+Most tests wait most of the time, so some are always run at once, and another one whenever the
+processors have been idle. How long a test takes is known from earlier runs (costs.py): the longest start
+first.
 """
 
 import os
@@ -9,12 +10,14 @@ import signal
 import subprocess
 import time
 
-from job import Build, Job
+from job import Job
 
 PROCESSORS = len(os.sched_getaffinity(0))
-ROOM = 1.6 * PROCESSORS  # processors' worth of tests at once: what is measured is rarely all at once
-MOST = 8 * PROCESSORS    # tests at once
-BOXES = 2                # containers at once: each has a systemd of its own
+LEAST = 3 * PROCESSORS  # tests at once, however busy the machine is
+MOST = 8 * PROCESSORS   # tests at once, however idle it is
+BUILD = 2               # as many tests a build counts as
+IDLE = 0.1              # of the processors' time, for another one
+BOXES = 2               # containers at once: each has a systemd of its own
 
 
 def plain_environment():
@@ -23,13 +26,37 @@ def plain_environment():
             if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
 
 
-class Make:
-    """A build that goes on, or what else has to be there before tests can start. what: what it is for,
-    a Build or a kind of tests; its output is in log."""
+class Processors:
+    """How idle they were lately."""
 
-    def __init__(self, name, what, command, log):
-        self.name, self.what = name, what
-        self.share = 0.75 * PROCESSORS if isinstance(what, Build) else 0.3  # the latter loads packages
+    PERIOD = 0.4  # seconds; what has just been started shows after one
+
+    def __init__(self):
+        self.last, self.at = self.read(), time.monotonic()
+
+    @staticmethod
+    def read():
+        """(idle, all), in ticks since boot: see proc_stat(5)."""
+        with open("/proc/stat") as file:
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+        return ticks[3] + ticks[4], sum(ticks)
+
+    def were_idle(self):
+        """Whether there is room for another test; once a period."""
+        if time.monotonic() - self.at < self.PERIOD:
+            return False
+        now, last = self.read(), self.last
+        self.last, self.at = now, time.monotonic()
+        return now[0] - last[0] > IDLE * (now[1] - last[1])
+
+
+class Make:
+    """A build that goes on, or what else has to be there before tests can start. what: what it is for:
+    a Build, its test programs (a Build and "tests"), or a kind of tests; build: None for that. Its
+    output is in log."""
+
+    def __init__(self, name, what, build, command, log):
+        self.name, self.what, self.build = name, what, build
         self.began = time.monotonic()
         self.log = log
         os.makedirs(os.path.dirname(log), exist_ok=True)
@@ -59,27 +86,26 @@ class Schedule:
         self.making = [Make(*row) for row in prepare]
         self.running = []
         self.results = {}  # test: (result, seconds, cpu)
-        self.built = {}    # build: seconds, or None if it failed
+        self.built = {}    # build: seconds
+        self.broken = 0    # builds that failed
+        self.processors = Processors()
 
-    def share_in_use(self):
-        return sum(make.share for make in self.making) + sum(
-            self.costs.share(job.test) for job in self.running)
+    def has_room(self):
+        count = len(self.running) + BUILD * len(self.making)
+        return count < LEAST or count < MOST and self.processors.were_idle()
 
     def next_test(self):
         """The longest of those that may start now."""
         boxes = sum(job.test.kind == "system" for job in self.running)
-        used = self.share_in_use()
         for test in self.waiting:
-            if self.unmade & {test.build, test.kind} or test.kind == "system" and boxes >= BOXES:
-                continue
-            if not self.running or used + self.costs.share(test) <= ROOM:
+            if not self.unmade & test.needs() and (test.kind != "system" or boxes < BOXES):
                 return test
         return None
 
     def start_all(self):
-        if self.makes and not any(isinstance(make.what, Build) for make in self.making):
+        if self.makes and not any(make.build for make in self.making):
             self.making.append(Make(*self.makes.pop(0)))
-        while len(self.running) < MOST and (test := self.next_test()):
+        while (test := self.next_test()) and self.has_room():
             self.waiting.remove(test)
             self.running.append(Job(test, self.top, os.path.join(self.keep, test.folder())))
 
@@ -89,10 +115,12 @@ class Schedule:
             self.making.remove(make)
             self.unmade.discard(make.what)
             good = make.process.returncode == 0
-            if isinstance(make.what, Build):
-                self.built[make.what] = make.age() if good else None
+            if make.build:
+                self.built[make.build] = self.built.get(make.build, 0) + make.age()
                 if not good:
-                    self.waiting = [test for test in self.waiting if test.build is not make.what]
+                    self.broken += 1
+                    self.makes = [row for row in self.makes if row[2] is not make.build]
+                    self.waiting = [test for test in self.waiting if make.what not in test.needs()]
             self.told(self, make, good)
 
     def look_at_tests(self):
