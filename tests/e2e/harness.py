@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 
+import tap
 from clients import Crowd
 from notify import Notify
 from process import Process, need, need_root  # the tests' too
@@ -138,12 +139,13 @@ class Portd(Process):
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
             env[name] = ":".join(filter(None, (os.environ.get(name), report)))
         env.update(self.env)
-        return env
+        return tap.leaks(env)
 
     def command(self):
         command = []
-        if shutil.which("setpriv"):
-            command += ["setpriv", "--pdeathsig", "KILL"]  # portd does not outlive its test
+        # portd does not outlive its test: the runner ends the group, and elsewhere a signal does.
+        if "PORTD_TEST_KEEP" not in os.environ and shutil.which("setpriv"):
+            command += ["setpriv", "--pdeathsig", "KILL"]
         if self.nofile:
             command += ["prlimit", "--nofile={}:{}".format(*self.nofile)]
         if self.listeners:
@@ -310,7 +312,7 @@ class Portd(Process):
 
     def portctl(self, *args, seconds=10.0):
         """Runs portctl; the CompletedProcess, with text. It does not look for leaks, as in once.py."""
-        env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+        env = tap.leaks(dict(os.environ), False)
         return subprocess.run([PORTCTL, "-s", self.control, *args], text=True, timeout=slow(seconds),
                               stdin=subprocess.DEVNULL, capture_output=True, env=env)
 

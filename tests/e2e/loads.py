@@ -7,6 +7,7 @@ import struct
 import subprocess
 import threading
 
+import tap
 from harness import BUILD
 from tap import check, equal, slow
 
@@ -20,7 +21,8 @@ class Load:
     def __init__(self, *arguments, nofile=None, wrapper=(), env=None):
         command = ["prlimit", f"--nofile={nofile}:{nofile}"] if nofile else list(wrapper)
         command += [PORTLOAD, *map(str, arguments)]
-        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, env=env,
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE,
+                                        env=tap.leaks(dict(os.environ) if env is None else env),
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def __enter__(self):

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 
+import tap
 from harness import PORTCTL, PORTD, REPORT
 from tap import Fail, check, note, slow
 
@@ -22,16 +23,13 @@ def environment(extra=None, leaks=False):
     names = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "PORTD_SOCKET")
     env = {k: v for k, v in os.environ.items()
            if k not in names and not k.startswith(("LISTEN_", "WATCHDOG_"))}
-    if not leaks:
-        env["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
     env.update(extra or {})
-    return env
+    return tap.leaks(env, leaks)
 
 
 def run(program, *args, nofile=None, user=None, env=None, seconds=10, stdout=subprocess.PIPE, leaks=False):
     """The CompletedProcess, with text. user: a uid, which may have to read the program. leaks: look for
-    them at the end, which is two thirds of what a run under AddressSanitizer costs; the fuzzing
-    harnesses look for those of all that is read."""
+    them; the fuzzing harnesses do so with all that is read."""
     command = ["prlimit", f"--nofile={nofile}:{nofile}"] if nofile else []
     who = {} if user is None else {"user": user, "group": user, "extra_groups": []}
     try:

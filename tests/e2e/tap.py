@@ -29,6 +29,7 @@ SOAK = bool(os.environ.get("PORTD_TEST_SOAK"))
 SEED = int(os.environ.get("PORTD_TEST_SEED") or 0)
 
 _current = None  # the name of the test that runs
+_first = True    # whether it is the first of its cases
 
 
 class Fail(AssertionError):
@@ -67,6 +68,15 @@ def keep():
     folder = os.path.join(os.environ["PORTD_TEST_KEEP"], name)
     os.makedirs(folder, exist_ok=True)
     return folder
+
+
+def leaks(environment, wanted=True):
+    """The environment, for a program that is to look for leaks when it ends; with AddressSanitizer this
+    costs as much as all the rest of a short life. The first case of each test does, where it is wanted,
+    and all of them in `make soak`."""
+    if not (wanted and (_first or SOAK)):
+        environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+    return environment
 
 
 def note(*words):
@@ -162,11 +172,13 @@ def tests_of(module):
     for function in functions:
         if os.environ.get("PORTD_SANITIZERS" if hasattr(function, "plain") else "PORTD_TEST_PLAIN"):
             continue
-        for case in getattr(function, "cases", [{}]):
+        for number, case in enumerate(getattr(function, "cases", [{}])):
             name = function.__name__[len("test_"):]
             if case:
                 name += " (" + " ".join(str(value) for value in case.values()) + ")"
-            yield name, lambda f=function, c=case: f(**c)
+            call = functools.partial(function, **case)
+            call.first = number == 0
+            yield name, call
 
 
 def hung(signum, frame):
@@ -175,8 +187,8 @@ def hung(signum, frame):
 
 def run(number, name, call):
     """Runs one test and prints its line; what went wrong comes before it, as diagnostics."""
-    global _current
-    _current = name
+    global _current, _first
+    _current, _first = name, getattr(call, "first", True)
     signal.signal(signal.SIGALRM, hung)
     signal.setitimer(signal.ITIMER_REAL, slow(soak(LIMIT, 10 * LIMIT)))
     began = time.monotonic()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+import once
 import tap
 from harness import Portd, need
 from loads import PORTLOAD, Load, Server, books, load, outcomes, reset, say, target
@@ -218,7 +219,7 @@ def test_a_reset_that_the_payload_meets_is_one():
     late = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e",
             "inject=sendto:delay_enter=60000")
     # LeakSanitizer cannot look under strace.
-    env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+    env = tap.leaks(dict(os.environ), False)
     with Server(lambda sock: (time.sleep(0.01), reset(sock))) as server:
         with Load("churn", server.address, "--count", 10, "--connections", 1, "--json",
                   wrapper=late, env=env) as run:
@@ -355,8 +356,7 @@ def test_wrong_usage():
              ("--i-own-this-host", "churn", "192.0.2.1:80"),
              ("--i-own-this-host", "hold", "[2001:db8::1]:80"))
     for words, *arguments in cases:
-        run = subprocess.run([PORTLOAD, *arguments], text=True, capture_output=True,
-                             stdin=subprocess.DEVNULL, timeout=slow(30))
+        run = once.run(PORTLOAD, *arguments, seconds=30)
         equal(run.returncode, 64, f"exit status of {arguments}")
         equal(run.stdout, "", f"standard output of {arguments}")
         check(words in run.stderr, f"{arguments}: {run.stderr!r} does not say {words!r}")
