@@ -57,14 +57,25 @@ RIG_FN void depose_worker_0(struct rig *rig)
 	cr_assert_eq(hold_of(rig)->holder, HOLD_NOBODY);
 }
 
+/* How many of the clients' network are in the books. */
+RIG_FN uint32_t booked(const struct rig *rig)
+{
+	struct addr peer = {.family = AF_INET, .bytes = {127, 0, 0, 1}};
+	struct prefix net = prefix_mask(&peer, 32, 64);
+	struct source_view view;
+	(void)source_find(rig->port->sources, &net, rig->now, &view);
+	return view.open;
+}
+
 /* Each of two workers has a table with one place; 0 holds a client, and 1's place has come
- * free. */
+ * free. The books count the clients' network. */
 RIG_FN int hold_for_worker_1(struct rig *rig, enum config_fd_table table, int *ret_served)
 {
 	rig_init(rig, 2, 2);
 	rig->budget.table_slots = 1;
 	rig->config.fd_table = table;
 	rig->config.queue_timeout = MS(600000);
+	rig->config.source_max_connections = 9;
 	rig_open(rig, &quiet_service);
 	ret_served[0] = rig_serve(rig, 0);
 	ret_served[1] = rig_serve(rig, 1);

@@ -159,7 +159,9 @@ Test(accept, sixteen_in_a_row_are_a_pause_of_10_ms)
 	fail_with(EPERM, ALWAYS);
 	for (int i = 1; i < 16; i++)
 		cr_assert_eq(accept_one(&rig, &fd), WORKER_ACCEPT_SKIP, "call %d", i);
+	cr_assert(worker_is_able(w));
 	cr_assert_eq(accept_one(&rig, &fd), WORKER_ACCEPT_PAUSE);
+	cr_assert(!worker_is_able(w));
 	cr_assert_eq(w->listen, WORKER_LISTEN_OFF);
 	cr_assert_eq(worker_next_deadline(w), rig.now + 10 * CLOCK_MSEC);
 	rig.now += 10 * CLOCK_MSEC - 1;
@@ -168,6 +170,7 @@ Test(accept, sixteen_in_a_row_are_a_pause_of_10_ms)
 	rig.now += 1;
 	rig_turn(&rig, 0);
 	cr_assert_eq(w->listen, WORKER_LISTEN_SHARED);
+	cr_assert(worker_is_able(w));
 
 	/* An empty queue, or a success, begins the count again. */
 	for (int i = 1; i < 16; i++)
@@ -190,11 +193,13 @@ Test(accept, an_unknown_errno_is_a_pause_of_100_ms_and_service_goes_on)
 	rig_turn(&rig, 0);
 	cr_assert_eq(w->listen, WORKER_LISTEN_OFF);
 	cr_assert_eq(w->paused_until, rig.now + 100 * CLOCK_MSEC);
+	cr_assert(atomic_load(&w->failing), "the port may be down");
 	cr_assert_eq(rig.port->admit.used, 0, "the slot was given back");
 	cr_assert_leq(rig_run(&rig, 99 * CLOCK_MSEC, 100), 2);
 	cr_assert_eq(w->conns.open, 0);
 	(void)rig_run(&rig, CLOCK_MSEC, 100);
 	cr_assert_eq(w->conns.open, 1);
+	cr_assert(!atomic_load(&w->failing));
 	(void)close(client);
 	rig_close(&rig);
 }
@@ -444,4 +449,28 @@ Test(accept, a_holder_that_cannot_accept_hands_the_role_over)
 	check_hand_over(EMFILE, 600 * CLOCK_SEC);
 	check_hand_over(EMFILE, CLOCK_INFINITY);
 	check_hand_over(ENOBUFS, 600 * CLOCK_SEC);
+}
+
+/* A slot is free and a client waits; the holder would not look for 100 ms. */
+Test(accept, a_holder_that_pauses_hands_the_role_over)
+{
+	struct rig rig;
+	rig_init(&rig, 2, 2);
+	rig.config.queue_timeout = CLOCK_INFINITY;
+	rig_open(&rig, &mute_service);
+	int served[] = {rig_serve(&rig, 0), rig_serve(&rig, 1)};
+	int client = rig_connect(&rig);
+	RIG_UNTIL(&rig, 0, rig.port->hold.holder == 0);
+	conn_close(rig_newest(&rig, 0), CLOSE_CLIENT);
+	fail_with(EBADF, 1);
+	rig_turn(&rig, 0);
+	cr_assert_not(worker_is_able(rig_worker(&rig, 0)));
+	rig_turn(&rig, 0);
+	cr_assert_eq(rig.port->hold.holder, 1);
+	rig_turn(&rig, 1);
+	cr_assert_eq(rig_worker(&rig, 1)->conns.open, 2);
+	(void)close(served[0]);
+	(void)close(served[1]);
+	(void)close(client);
+	rig_close(&rig);
 }

@@ -131,6 +131,7 @@ Test(refused, a_descriptor_that_is_lost_on_its_way_is_counted_and_its_slot_free)
 	cr_assert_eq(hold_of(&rig)->count, 0);
 	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_NONE);
 	cr_assert_eq(rig.port->admit.used, 1);
+	cr_assert_eq(booked(&rig), 1, "its network has its place back");
 	cr_assert_eq(rig_await(client), 'e', "the kernel has closed it");
 	rig_assert_books(&rig);
 	(void)close(client);
@@ -156,6 +157,7 @@ Test(refused, a_descriptor_that_is_lost_on_its_way_back_is_counted)
 	cr_assert_eq(hold_of(&rig)->count, 0);
 	cr_assert_eq(hold_pass_state(hold_of(&rig)), HOLD_PASS_NONE);
 	cr_assert_eq(rig.port->admit.used, 1);
+	cr_assert_eq(booked(&rig), 1);
 	cr_assert_eq(rig_await(client), 'e');
 	close_clients(served, 2);
 	(void)close(client);
