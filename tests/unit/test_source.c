@@ -83,6 +83,8 @@ Test(source, max_connections_counts_what_is_open)
 	uint32_t entry[8];
 
 	source_set_limits(books, 3, 0, 0, START);
+	cr_assert_eq(find(books, 1, START, &view), 1, "nothing is known of it");
+	cr_assert_eq(view.tokens, UINT32_MAX, "without a rate");
 	for (int i = 0; i < 3; i++)
 		cr_assert_eq(take(books, 1, START, &entry[i]), 0);
 	cr_assert_eq(take(books, 1, START, &entry[3]), SOURCE_LIMIT);
