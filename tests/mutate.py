@@ -186,6 +186,9 @@ class Work:
         self.folder = os.path.join(places.top, "work", folder)
         os.makedirs(os.path.join(self.folder, os.path.dirname(name)), exist_ok=True)
         self.object = os.path.join(self.folder, "changed.o")
+        # What tests look for beside the programs.
+        if not os.path.exists(os.path.join(self.folder, "tests")):
+            os.symlink(os.path.join(places.plain, "tests"), os.path.join(self.folder, "tests"))
 
     def write(self, text):
         with open(os.path.join(self.folder, self.name), "w") as file:
