@@ -81,6 +81,7 @@ struct daemon {
 	struct socket_file socket_file;
 	uint64_t rebind_at; /* not before, ns: its file, if it is gone (rebind.c) */
 	unsigned rebind_failed;
+	bool rebind_blocked; /* something else has its name, and that was told */
 	struct control *control;
 	struct list listings; /* of connections, under way: conns.c */
 	struct signals signals;

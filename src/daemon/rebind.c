@@ -1,6 +1,7 @@
 /*
- * rebind.c - what cleans up /run, or a rm(1) too many, takes the control socket's name away; who is
- * connected stays so, and nobody else can come. A socket cannot get its name back: a new one does.
+ * rebind.c - what cleans up /run, or a rm(1) too many, takes the control socket's name away, or a file
+ * from elsewhere gets it; who is connected stays so, and nobody else can come. A socket cannot get its
+ * name back: a new one does.
  *
  * Reads next: requests.c.
  */
@@ -41,27 +42,54 @@ static int rebind(struct daemon *d)
 	return 1;
 }
 
+/* Something that stays has the name. Said once, until the socket has it again. */
+static void rebind_tell_blocked(struct daemon *d, const char *what)
+{
+	if (!d->rebind_blocked)
+		log_warning(
+		        "control socket %s: portctl does not reach this portd: %s, and "
+		        "the socket is made again",
+		        d->config.control_socket, what);
+	d->rebind_blocked = true;
+	d->rebind_failed = 0;
+}
+
+static void rebind_try(struct daemon *d)
+{
+	const char *path = d->config.control_socket, *what;
+	enum socket_file_instead instead = socket_file_look(path, &what);
+
+	if (instead == SOCKET_FILE_OTHER) {
+		rebind_tell_blocked(d, what);
+	} else if (rebind(d) == 0) {
+		log_warning("control socket %s: its file was %s, and is made again", path,
+		        instead == SOCKET_FILE_DEAD ? "replaced" : "gone");
+		d->rebind_blocked = false;
+		d->rebind_failed = 0;
+	} else if (d->rebind_failed < REBIND_FAILED_MAX) {
+		d->rebind_failed++;
+	}
+}
+
 void rebind_check(struct daemon *d)
 {
 	uint64_t now = clock_now();
 
-	if (now < d->rebind_at || !socket_file_is_gone(d->config.control_socket))
+	if (socket_file_is_there(&d->socket_file)) {
+		d->rebind_blocked = false;
+		return;
+	}
+	if (now < d->rebind_at)
 		return;
 	bool is_short = reserve_is_needed(REBIND_FDS);
 	if (is_short) {
 		fdtable_lock();
 		(void)reserve_lend(&d->reserve, REBIND_FDS);
 	}
-	int r = rebind(d);
+	rebind_try(d);
 	if (is_short) {
 		(void)reserve_fill(&d->reserve);
 		fdtable_unlock();
 	}
-	if (r == 0)
-		log_warning("control socket %s: its file was gone, and is made again",
-		        d->config.control_socket);
-	d->rebind_failed = r == 0 ? 0 : d->rebind_failed + 1;
-	if (d->rebind_failed > REBIND_FAILED_MAX)
-		d->rebind_failed = REBIND_FAILED_MAX;
 	d->rebind_at = now + (REBIND_PACE_NS << d->rebind_failed);
 }

@@ -1,5 +1,5 @@
 /*
- * rebind.h - the control socket's file, made again when somebody has removed it.
+ * rebind.h - the control socket's file, made again when somebody has removed or replaced it.
  *
  * Reads next: requests.h.
  */
@@ -8,7 +8,8 @@
 
 struct daemon;
 
-/* With every tick: looks whether the file is there. One that was replaced is somebody else's. */
+/* With every tick: looks whether the file that portd made is there. A socket in its place that nobody
+ * listens on is replaced; whatever else is there is left alone, and told of once. */
 void rebind_check(struct daemon *d);
 
 #endif

@@ -126,10 +126,23 @@ static int socket_file_unlink_stale(int dir, const char *path, const struct stat
 	        path, "cannot replace what another portd left behind", errno, 0);
 }
 
+/* Does anybody listen on the socket at path? Returns 0 if not, 1 if so, or -errno: it cannot be told. */
+static int socket_file_probe(const char *path)
+{
+	struct sockaddr_un sa = socket_file_address(path);
+	OWN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	/* EAGAIN: its queue is full, so somebody has it open. */
+	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN)
+		return 1;
+	return errno == ECONNREFUSED ? 0 : -errno;
+}
+
 /* Makes room for a socket at path. Returns 0, or 1 after logging why not. */
 static int socket_file_clear(int dir, const char *path)
 {
-	struct sockaddr_un sa = socket_file_address(path);
 	struct stat st;
 
 	if (fstatat(dir, socket_file_name(path), &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -140,18 +153,13 @@ static int socket_file_clear(int dir, const char *path)
 		return socket_file_refuse(path, "something that is not a socket has this "
 		                                "name; it is left alone, choose "
 		                                "another [control] socket");
-	OWN_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0) {
-		log_error("control socket: %m");
-		return 1;
-	}
-	/* EAGAIN: its queue is full, so somebody has it open. */
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN)
+	int r = socket_file_probe(path);
+	if (r > 0)
 		return socket_file_refuse(path, "another portd answers here; stop it, or "
 		                                "choose another [control] socket");
-	if (errno != ECONNREFUSED)
+	if (r < 0)
 		return socket_file_explain(
-		        path, "cannot tell whether another portd answers here", errno, 0);
+		        path, "cannot tell whether another portd answers here", -r, 0);
 	return socket_file_unlink_stale(dir, path, &st);
 }
 
@@ -248,11 +256,34 @@ static int socket_file_bind(
 	return 0;
 }
 
-bool socket_file_is_gone(const char *path)
+bool socket_file_is_there(const struct socket_file *file)
 {
 	struct stat st;
 
-	return lstat(path, &st) < 0 && errno == ENOENT;
+	return file->made && stat(file->path, &st) == 0 && st.st_dev == file->dev &&
+	       st.st_ino == file->ino;
+}
+
+enum socket_file_instead socket_file_look(const char *path, const char **ret_what)
+{
+	struct stat st;
+
+	*ret_what = "it cannot be looked at; see who may enter its directory";
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? SOCKET_FILE_NOTHING : SOCKET_FILE_OTHER;
+	*ret_what = S_ISLNK(st.st_mode)
+	                    ? "a symbolic link has this name; remove it"
+	                    : "something that is not a socket has this name; remove it";
+	if (!S_ISSOCK(st.st_mode))
+		return SOCKET_FILE_OTHER;
+	int r = socket_file_probe(path);
+	if (r == 0)
+		return SOCKET_FILE_DEAD;
+	if (r == -ENOENT)
+		return SOCKET_FILE_NOTHING;
+	*ret_what = r > 0 ? "another process answers here; stop it"
+	                  : "another socket has this name; remove it";
+	return SOCKET_FILE_OTHER;
 }
 
 /* Unlinks the file, if it is still the one made. */

@@ -35,8 +35,18 @@ int socket_file_find_group(const char *name, gid_t *ret);
 int socket_file_open(const char *path, unsigned mode, gid_t group,
         struct socket_file *ret, int *ret_fd);
 
-/* Whether nothing has this name any more. */
-bool socket_file_is_gone(const char *path);
+/* Whether its name leads to the file that was made. */
+bool socket_file_is_there(const struct socket_file *file);
+
+/* What has the name of a file that is not there. */
+enum socket_file_instead {
+	SOCKET_FILE_NOTHING,
+	SOCKET_FILE_DEAD, /* a socket that nobody listens on: socket_file_open replaces it */
+	SOCKET_FILE_OTHER /* what socket_file_open leaves alone */
+};
+
+/* Looks at path, with one descriptor. *ret_what: for SOCKET_FILE_OTHER what it is; what to do about it. */
+enum socket_file_instead socket_file_look(const char *path, const char **ret_what);
 
 /* Unlinks the file if it is still the one made, and the directory if it was made for it and is empty.
  * Before the socket is closed: nobody takes the place of one that answers. */

@@ -1,7 +1,10 @@
-"""The control socket's file, removed under a running portd: it comes back within seconds."""
+"""The control socket's file, removed or replaced under a running portd: it comes back within seconds, or as
+soon as it can.
+"""
 
 import os
 import shutil
+import socket
 import stat
 import time
 
@@ -69,24 +72,76 @@ def test_where_it_cannot_be_made():
         wait_again(portd, 10)
 
 
-def test_another_file_of_that_name():
-    """It is somebody else's, and stays, also at the end."""
-    portd = Portd()
-    try:
-        os.unlink(portd.control)
-        with open(portd.control, "w") as file:
-            file.write("mine")
-        start = len(portd.notify.messages)
-        portd.hup()
-        # Two ticks later, at the latest, STATUS= has come by again.
-        check(portd.notify.wait("STATUS=", 5, start) is not None, "no STATUS=")
+def put_socket(path):
+    """A socket that listens there, and has got the name in one step."""
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(path + ".other")
+    other.listen()
+    os.rename(path + ".other", path)
+    return other
+
+
+def test_a_dead_socket_in_its_place():
+    """What another process left behind is replaced, as at a start."""
+    with Portd({"control.mode": "0640"}) as portd:
+        put_socket(portd.control).close()
+        wait_again(portd, 10)
+        equal(stat.S_IMODE(os.stat(portd.control).st_mode), 0o640, "its mode")
+        check("its file was replaced" in portd.log(), portd.log())
+        check("does not reach" not in portd.log(), portd.log())
+
+
+def test_moved_and_linked():
+    """The name leads to it all the same: nothing is amiss."""
+    with Portd() as portd:
+        os.rename(portd.control, portd.control + ".moved")
+        os.symlink(portd.control + ".moved", portd.control)
         time.sleep(2)
-        with open(portd.control) as file:
-            equal(file.read(), "mine", "the file")
+        wait_again(portd)
+        check(os.path.islink(portd.control), "the link is gone")
+        check("control socket" not in portd.log(), portd.log())
+
+
+@for_each(what=("file", "link", "live socket"))
+def test_something_else_in_its_place(what):
+    """It is somebody else's, and stays, also at the end; that is told once. When it goes the socket
+    is made again."""
+    portd = Portd()
+    told = lambda: portd.log().count("does not reach")
+    other = None
+    try:
+        if what == "live socket":
+            other = put_socket(portd.control)
+        elif what == "link":
+            os.unlink(portd.control)
+            os.symlink("/nonexistent/control.sock", portd.control)
+        else:
+            with open(portd.control + ".new", "w") as file:
+                file.write("mine")
+            os.rename(portd.control + ".new", portd.control)
+        before = os.lstat(portd.control)
+        deadline = time.monotonic() + slow(10)
+        while not told():
+            check(time.monotonic() < deadline, "nothing is said")
+            time.sleep(0.02)
+        line, = [text for text in portd.log_lines() if "does not reach" in text]
+        check("warning" in line, line)
+        check({"file": "not a socket", "link": "a symbolic link", "live socket": "another process"}[what] in line, line)
+        time.sleep(3)  # for two looks more
+        equal(told(), 1, "times it was told")
+        equal(os.path.samestat(os.lstat(portd.control), before), True, "it is still the same")
+        os.unlink(portd.control)
+        if other:
+            other.close()
+        wait_again(portd, 10)
+        os.rename(portd.control, portd.control + ".old")
+        open(portd.control, "w").close()
         portd.stop()
         check(os.path.exists(portd.control), "the file is gone")
     finally:
         portd.kill()
+        if other:
+            other.close()
 
 
 def test_without_a_descriptor():
