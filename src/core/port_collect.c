@@ -94,6 +94,8 @@ bool port_note_memory(struct port *port, const struct memory *memory)
 	bool is_short = memory_is_short(memory, was_short);
 	port->memory = *memory;
 	atomic_store(&port->memory_short, is_short);
+	if (is_short != was_short)
+		state_set_no_memory(&port->state, is_short, clock_now());
 	return is_short != was_short;
 }
 

@@ -2,8 +2,8 @@
  * state.c - the state that holds, and the time spent in each.
  *
  * Invariants, under the lock: in_state is settled up to `since`, and its sum is the time
- * from state_init to `since`. Between two settlements `down`, `draining` and `in_spell` do not
- * change, but `shedding` may have run out unseen: settle() cuts the span there, so nobody
+ * from state_init to `since`. Between two settlements `down`, `draining`, `in_spell` and `no_memory`
+ * do not change, but `shedding` may have run out unseen: settle() cuts the span there, so nobody
  * needs a timer. A time older than `since` (a caller that read its clock before another
  * one got the lock) settles nothing and never takes anything back.
  *
@@ -15,6 +15,7 @@
  *      ▼ │                                       ▼ │
  *     shedding ◀───────────────────────────────────┘
  *
+ *     Memory that is short is shedding for as long as it is.
  *     draining covers all of them while it lasts, and down covers draining; what is below goes on.
  *
  * Reads next: hold.h.
@@ -37,6 +38,8 @@ static const char *const state_names[STATE_COUNT] = {
 /* When `shedding` runs out; 0 if nobody was shed as short so far. */
 static uint64_t shedding_until(const struct state_machine *m)
 {
+	if (m->no_memory)
+		return UINT64_MAX;
 	return m->shed_at ? clock_add(m->shed_at, STATE_SHEDDING_NS) : 0;
 }
 
@@ -171,6 +174,14 @@ void state_set_draining(struct state_machine *m, bool draining, uint64_t now)
 	pthread_mutex_lock(&m->lock);
 	settle(m, now);
 	m->draining = draining;
+	pthread_mutex_unlock(&m->lock);
+}
+
+void state_set_no_memory(struct state_machine *m, bool no_memory, uint64_t now)
+{
+	pthread_mutex_lock(&m->lock);
+	settle(m, now);
+	m->no_memory = no_memory;
 	pthread_mutex_unlock(&m->lock);
 }
 

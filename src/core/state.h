@@ -12,7 +12,8 @@
  *              and a slot is free again
  *   shedding   somebody was shed in the last 5 s because there was not enough for it, and it was
  *              not to wait: the reasons that sheds.def calls SHORT. Who was refused on purpose
- *              says nothing about the room for others
+ *              says nothing about the room for others. Or memory is short, so that whoever comes
+ *              will be shed: nobody need come for it to hold
  *   open       else
  *
  * Any thread may call these; a short mutex guards the transitions, which are rare. Time
@@ -60,7 +61,7 @@ struct state_machine {
 	uint64_t since; /* up to when in_state is settled */
 	uint64_t in_state[STATE_COUNT];
 	uint64_t shed_at; /* the last shed for a reason that is SHORT; 0: none */
-	bool draining, down;
+	bool draining, down, no_memory;
 	struct state_spell spell; /* while in_spell */
 	_Atomic bool in_spell;    /* read without the lock on the hot path */
 	_Atomic uint64_t spell_shed;
@@ -92,6 +93,8 @@ bool state_note_shed(struct state_machine *m, bool is_short, uint64_t now);
 void state_note_depth(struct state_machine *m, uint64_t depth);
 void state_set_draining(struct state_machine *m, bool draining, uint64_t now);
 void state_set_down(struct state_machine *m, bool down, uint64_t now);
+/* Memory is short, and newcomers are shed for it, or it is so no longer. */
+void state_set_no_memory(struct state_machine *m, bool no_memory, uint64_t now);
 
 /* The state that holds now; ret_in_state, if not NULL, gets the time in each so far, in
  * ns. */

@@ -81,7 +81,9 @@ static const char *state_meaning(const struct stats *s)
 	case STATE_OPEN:
 		return "newcomers are served";
 	case STATE_SHEDDING:
-		return "somebody was shed for lack of room in the last 5 s";
+		return s->memory_short
+		               ? "memory is short, newcomers are turned away"
+		               : "somebody was shed for lack of room in the last 5 s";
 	case STATE_FULL:
 		if (s->connections >= s->budget.max_connections)
 			return "every slot is taken, newcomers wait or are turned away";

@@ -148,6 +148,8 @@ static const char *status_reason(
 {
 	if (s->state == STATE_DOWN)
 		(void)snprintf(buf, STATUS_WHY_MAX, "%s", d->down_why);
+	else if (s->state == STATE_SHEDDING && s->memory_short)
+		(void)snprintf(buf, STATUS_WHY_MAX, "memory is short");
 	else if (s->state != STATE_FULL)
 		buf[0] = '\0';
 	else if (s->connections >= s->budget.max_connections)

@@ -2,7 +2,7 @@
  * status.h - snapshots of portd, and STATUS= for the service manager.
  *
  * STATUS= goes out at least every 10 s, and at once on a change of state, but at most
- * five times a second however the state flaps. While portd is full it ends with the reason.
+ * five times a second however the state flaps. While portd is full, or memory is short, it ends with the reason.
  * Main thread only.
  *
  * Reads next: pulse.h.

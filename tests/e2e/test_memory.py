@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
+import time
 
 import tap
 from harness import Portd, need, need_root
@@ -124,6 +125,26 @@ def test_short(where):
         portd.wait_until(lambda s: not s["memory"]["short"], 3, "there is memory again", crowd)
         crowd.wait_served(crowd.connect(5, send=b"x"))
         at_least(portd.stats()["memory"]["left_bytes"], 400 * MIB, "left")
+
+
+def test_short_and_nobody_comes():
+    """The state is shedding, and health fails, for as long as newcomers would be shed; nobody has to be."""
+    machine = Machine()
+    machine.group(400 * MIB)
+    with Portd(wrapper=machine.wrapper()) as portd:
+        crowd = portd.crowd()
+        machine.group(MIB)
+        portd.wait_until(lambda s: s["memory"]["short"], 3, "memory is short")
+        shed, = crowd.connect(1, send=b"x")
+        crowd.wait(lambda: shed.end, 5, "it is turned away")
+        check(portd.notify.wait_match("STATUS=shedding: .*; memory is short", 5), portd.notify.lines())
+        time.sleep(6)  # longer than a shed counts
+        result = portd.portctl("health")
+        equal((result.returncode, result.stdout), (1, "shedding\n"), "health")
+        check("shedding: memory is short" in portd.request("stats"), portd.request("stats"))
+        machine.group(400 * MIB)
+        portd.wait_until(lambda s: s["state"] == "open", 3, "there is memory again")
+        equal(portd.portctl("health").returncode, 0, "health afterwards")
 
 
 def test_short_in_a_dry_run():

@@ -83,6 +83,24 @@ Test(state, a_shed_that_waited_is_no_shedding)
 	assert_state(&m, T0 + S(2), STATE_OPEN, 2, 0, 0, 0);
 }
 
+Test(state, shedding_lasts_as_long_as_memory_is_short)
+{
+	struct state_machine m;
+
+	state_init(&m, T0);
+	state_set_no_memory(&m, true, T0 + S(10));
+	assert_state(&m, T0 + S(100), STATE_SHEDDING, 10, 90, 0, 0);
+	state_note_shed(&m, true, T0 + S(101));
+	assert_state(&m, T0 + S(200), STATE_SHEDDING, 10, 190, 0, 0);
+	state_set_no_memory(&m, false, T0 + S(200));
+	assert_state(&m, T0 + S(210), STATE_OPEN, 20, 190, 0, 0);
+	/* 5 s from a shed are over first where memory is. */
+	state_set_no_memory(&m, true, T0 + S(300));
+	state_note_shed(&m, true, T0 + S(302));
+	state_set_no_memory(&m, false, T0 + S(303));
+	assert_state(&m, T0 + S(310), STATE_OPEN, 113, 197, 0, 0);
+}
+
 Test(state, full_lasts_as_long_as_the_spell)
 {
 	struct state_machine m;
@@ -187,7 +205,7 @@ Test(state, a_clock_read_too_early_takes_nothing_back)
 
 /* The same rules once more, one second after the other. */
 struct model {
-	bool draining, spell, down;
+	bool draining, spell, down, no_memory;
 	int64_t shed_at;
 	uint64_t in_state[STATE_COUNT];
 };
@@ -200,7 +218,8 @@ static enum state model_state(const struct model *model, int64_t second)
 		return STATE_DRAINING;
 	if (model->spell)
 		return STATE_FULL;
-	return second < model->shed_at + 5 ? STATE_SHEDDING : STATE_OPEN;
+	return model->no_memory || second < model->shed_at + 5 ? STATE_SHEDDING
+	                                                       : STATE_OPEN;
 }
 
 Test(state, agrees_with_a_model_that_counts_seconds)
@@ -236,6 +255,10 @@ Test(state, agrees_with_a_model_that_counts_seconds)
 		case 7:
 			model.down = !model.down && rand_r(&seed) % 4 == 0;
 			state_set_down(&m, model.down, now);
+			break;
+		case 8:
+			model.no_memory = !model.no_memory && rand_r(&seed) % 4 == 0;
+			state_set_no_memory(&m, model.no_memory, now);
 			break;
 		case 5:
 			assert_times(
