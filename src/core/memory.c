@@ -17,6 +17,12 @@
 #include "core/cgroup.h"
 
 #define MIB (UINT64_C(1) << 20)
+/* The reserve is such a part of the limit, within these bounds, and never more than a quarter of it: a
+ * small container is there to be used. */
+#define MEMORY_RESERVE_PART     32
+#define MEMORY_RESERVE_MIN      (16 * MIB)
+#define MEMORY_RESERVE_MAX      (256 * MIB)
+#define MEMORY_RESERVE_PART_MAX 4
 /* The kernel may take so much in a second, by a rough guess: connections at 30,000 a second, and what
  * they send. */
 #define MEMORY_GROWTH    (256 * MIB)
@@ -65,10 +71,12 @@ static int read_rows(const char *path, const char *skip, const struct row *rows,
 }
 
 /* *ret is what is nearest to its limit. */
-static void note(struct memory *ret, uint64_t limit, uint64_t left)
+static void note(struct memory *ret, uint64_t limit, uint64_t left, bool of_group)
 {
-	struct memory m = {
-	        .limit = limit, .left = left, .reserve = memory_reserve(limit)};
+	struct memory m = {.limit = limit,
+	        .left = left,
+	        .reserve = memory_reserve(limit),
+	        .of_group = of_group};
 
 	if (ret->limit == 0 || m.left * ret->reserve < ret->left * m.reserve)
 		*ret = m;
@@ -94,7 +102,7 @@ static void visit(const char *folder, const struct cgroup_files *files, void *ar
 	(void)snprintf(path, sizeof(path), "%s/memory.stat", folder);
 	(void)read_rows(path, "", rows, ARRAY_SIZE(rows), 1);
 	used = used > cached ? used - cached : 0;
-	note(arg, limit, used < limit ? limit - used : 0);
+	note(arg, limit, used < limit ? limit - used : 0, true);
 }
 
 /* Where /proc shows processes only. The kernel does not add it up for a node. */
@@ -122,16 +130,21 @@ int memory_read(const struct memory_paths *paths, struct memory *ret)
 	if (read_rows(paths->meminfo, "", rows, ARRAY_SIZE(rows), 1024) < 0)
 		read_nodes(paths->nodes, &total, &left);
 	if (total > 0)
-		note(ret, total, left);
+		note(ret, total, left, false);
 	cgroup_each(paths->own, paths->mount, visit, ret);
 	return ret->limit > 0 ? 0 : -ENOENT;
 }
 
 uint64_t memory_reserve(uint64_t limit)
 {
-	uint64_t part = limit / 32;
+	uint64_t part = limit / MEMORY_RESERVE_PART;
+	uint64_t most = limit / MEMORY_RESERVE_PART_MAX;
 
-	return part < 16 * MIB ? 16 * MIB : part > 256 * MIB ? 256 * MIB : part;
+	if (part < MEMORY_RESERVE_MIN)
+		part = MEMORY_RESERVE_MIN;
+	if (part > MEMORY_RESERVE_MAX)
+		part = MEMORY_RESERVE_MAX;
+	return part < most ? part : most;
 }
 
 bool memory_is_short(const struct memory *m, bool was_short)

@@ -26,10 +26,12 @@ struct memory {
 	uint64_t limit, left; /* bytes; what can be taken back from caches is left */
 	uint64_t
 	        reserve; /* with less than that left, memory is short: memory_reserve(limit) */
+	bool of_group; /* a cgroup's limit, not the machine's */
 };
 
 /* Returns 0, or -ENOENT: nothing can be read. */
 int memory_read(const struct memory_paths *paths, struct memory *ret);
+/* A 32nd of the limit, from 16 to 256 MiB, but at most a quarter of it. */
 uint64_t memory_reserve(uint64_t limit);
 /* Is it short, where it was so, or not, before? It is over with half of the reserve more. */
 bool memory_is_short(const struct memory *memory, bool was_short);

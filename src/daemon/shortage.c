@@ -21,10 +21,20 @@ static void shortage_tell(struct daemon *d, const struct memory *m)
 {
 	bool is_short = memory_is_short(m, false);
 
-	tell(&d->tell, TELL_MEMORY, clock_now(), NULL,
-	        "memory is %s: %" PRIu64 " of %" PRIu64 " MiB left; new clients are %s",
-	        is_short ? "short" : "no longer short", m->left >> 20, m->limit >> 20,
-	        is_short ? "turned away" : "served again");
+	if (!is_short)
+		tell(&d->tell, TELL_MEMORY, clock_now(), NULL,
+		        "memory is no longer short: %" PRIu64 " of %" PRIu64
+		        " MiB left; new clients are served again",
+		        m->left >> 20, m->limit >> 20);
+	else
+		tell(&d->tell, TELL_MEMORY, clock_now(), NULL,
+		        "memory is short: %" PRIu64 " of %" PRIu64
+		        " MiB left; new clients are turned away; %s, or lower "
+		        "[budget] max_connections",
+		        m->left >> 20, m->limit >> 20,
+		        m->of_group ? "raise the control group's limit (MemoryMax=, "
+		                      "memory.max)"
+		                    : "give the machine more memory");
 	status_touch(d);
 }
 

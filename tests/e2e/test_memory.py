@@ -118,13 +118,33 @@ def test_short(where):
         crowd.wait(lambda: all(c.end for c in shed), 5, "newcomers are turned away")
         stats = portd.stats()
         equal((stats["shed"]["memory"], stats["state"]), (5, "shedding"), "shed, state")
-        check("memory is short" in portd.log(), portd.log())
+        line, = [text for text in portd.log_lines() if "memory is short" in text]
+        check({"group": "memory.max", "total": "the machine"}[where] in line and "max_connections" in line, line)
         check("too little left" in portd.request("explain 127.0.0.1"), "explain does not say so")
         crowd.ask(early)
         getattr(machine, where)(400 * MIB)
         portd.wait_until(lambda s: not s["memory"]["short"], 3, "there is memory again", crowd)
         crowd.wait_served(crowd.connect(5, send=b"x"))
         at_least(portd.stats()["memory"]["left_bytes"], 400 * MIB, "left")
+
+
+@for_each(mib=(12, 16))
+def test_small(mib):
+    """A control group of a few MiB is there to be used: newcomers are served as long as most of it is left."""
+    machine = Machine()
+    machine.write("cgroup/memory.max", f"{mib * MIB}\n")
+    machine.write("cgroup/memory.current", f"{2 * MIB}\n")
+    machine.write("cgroup/memory.stat", "inactive_file 0\n")
+    with Portd({"budget.max_connections": "100"}, wrapper=machine.wrapper()) as portd:
+        memory = portd.wait_until(lambda s: s["memory"]["limit_bytes"], 3, "it has looked")["memory"]
+        equal(memory, {**memory, "limit_bytes": mib * MIB, "reserve_bytes": mib * MIB // 4, "short": 0}, "memory")
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(10, send=b"x"))
+        machine.write("cgroup/memory.current", f"{(mib - 2) * MIB}\n")
+        portd.wait_until(lambda s: s["memory"]["short"], 3, "memory is short", crowd)
+        shed, = crowd.connect(1, send=b"x")
+        crowd.wait(lambda: shed.end, 5, "it is turned away")
+        portd.assert_rows("shed", {"memory": 1})
 
 
 def test_short_and_nobody_comes():

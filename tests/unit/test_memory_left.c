@@ -69,6 +69,7 @@ Test(memory_left, the_machine)
 	cr_assert_eq(m.limit, 1024 * MIB);
 	cr_assert_eq(m.left, 50 * MIB);
 	cr_assert_eq(m.reserve, 32 * MIB);
+	cr_assert_not(m.of_group);
 }
 
 /* As in the unit, where /proc has no such file. */
@@ -99,6 +100,7 @@ Test(memory_left, what_is_nearest_to_its_limit_counts)
 	        "slab_reclaimable 4194304\nshmem 999999999\n");
 	cr_assert_eq(memory_read(&paths, &m), 0);
 	cr_assert_eq(m.limit, 512 * MIB);
+	cr_assert(m.of_group);
 	cr_assert_eq(m.left, 7 * MIB);
 	cr_assert_eq(m.reserve, 16 * MIB);
 	put("mount/memory/old/memory.limit_in_bytes", "67108864\n");
@@ -112,6 +114,28 @@ Test(memory_left, what_is_nearest_to_its_limit_counts)
 	put("mount/memory/old/memory.limit_in_bytes", "9223372036854771712\n");
 	cr_assert_eq(memory_read(&paths, &m), 0);
 	cr_assert_eq(m.limit, 512 * MIB);
+}
+
+Test(memory_left, the_reserve_is_a_part_of_the_limit)
+{
+	static const struct {
+		uint64_t limit, reserve;
+	} rows[] = {
+	        {1, 0},
+	        {4 * MIB, MIB},
+	        {12 * MIB, 3 * MIB},
+	        {16 * MIB, 4 * MIB},
+	        {64 * MIB - 4, 16 * MIB - 1},
+	        {64 * MIB, 16 * MIB},
+	        {512 * MIB, 16 * MIB},
+	        {1024 * MIB, 32 * MIB},
+	        {8192 * MIB, 256 * MIB},
+	        {65536 * MIB, 256 * MIB},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		cr_assert_eq(
+		        memory_reserve(rows[i].limit), rows[i].reserve, "row %zu", i);
 }
 
 Test(memory_left, it_is_short_until_there_is_more)
