@@ -60,10 +60,16 @@ static void requests_stats(struct daemon *d, const char *format, FILE *out)
 	        "error: unknown format; one of: text, json, prometheus, openmetrics\n");
 }
 
+/* The state tells of the room for newcomers; where no worker turns, nobody serves them. */
 static void requests_health(struct daemon *d, FILE *out)
 {
 	listening_check(d);
-	(void)fprintf(out, "%s\n", state_name(status_state(d)));
+	enum state state = status_state(d);
+	if (state != STATE_DOWN && d->stalled >= d->budget.workers)
+		(void)fprintf(out, "error: every worker has stalled (%u of %u)\n",
+		        d->stalled, d->budget.workers);
+	else
+		(void)fprintf(out, "%s\n", state_name(state));
 }
 
 static void requests_health_live(struct daemon *d, FILE *out)
@@ -214,7 +220,9 @@ static void requests_drain(
 	port_set_draining(d->port, on);
 	gate_check(d);
 	status_touch(d);
-	requests_health(d, out);
+	listening_check(d);
+	/* The state alone: what was asked is done, whether workers turn or not. */
+	(void)fprintf(out, "%s\n", state_name(status_state(d)));
 }
 
 static void requests_reload(

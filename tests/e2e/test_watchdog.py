@@ -106,5 +106,28 @@ def test_stalled_worker(table):
         crowd.ask(clients)
 
 
+def test_all_stalled():
+    """Nobody is served, whatever the state: health fails and says why. drain does its work all the same."""
+    with Portd({"workers.count": "2"}) as portd:
+        trace = portd.strace("-e", "trace=" + WAITS, "-e",
+                             f"inject={WAITS}:delay_enter={int(slow(5) * 1e6)}:when=1", tids=portd.worker_tids())
+        portd.crowd().connect(2, send=b"x")
+        deadline = time.monotonic() + slow(5)
+        while (result := portd.portctl("health")).returncode == 0:
+            equal(result.stdout, "open\n", "health before it is noticed")
+            check(time.monotonic() < deadline, "health does not fail")
+            time.sleep(0.02)
+        equal((result.returncode, result.stdout), (1, ""), "health")
+        equal(result.stderr, "portctl: error: every worker has stalled (2 of 2)\n", "what it says")
+        equal(portd.stats()["state"], "open", "state")
+        equal(portd.request("drain"), "draining\n", "drain")
+        equal(portd.request("drain off"), "open\n", "drain off")
+        deadline = time.monotonic() + slow(20)
+        while portd.portctl("health").stdout != "open\n":
+            check(time.monotonic() < deadline, "it never turned again")
+            time.sleep(0.02)
+        trace.stop()
+
+
 if __name__ == "__main__":
     tap.main()
