@@ -106,20 +106,31 @@ static int begin_again(int fd, const struct addr *address)
 	return 0;
 }
 
-int listener_listen(int fd, const struct addr *address, uint64_t backlog)
+int listener_is_at(int fd, const struct addr *address)
 {
 	struct addr bound;
 	int listens = 0;
 	int r = read_option(fd, SO_ACCEPTCONN, &listens);
-	if (r == 0 && !listens)
+	if (r == 0 && listens)
+		r = read_address(fd, &bound);
+	return r < 0 ? r : listens && bound.port == address->port;
+}
+
+int listener_listen(int fd, const struct addr *address, uint64_t backlog)
+{
+	int r = listener_is_at(fd, address);
+	if (r == 0) {
+		/* It may listen elsewhere. */
+		listener_retire(fd);
 		r = begin_again(fd, address);
-	if (r == 0 && listen(fd, (int)backlog) < 0)
+	}
+	if (r >= 0 && listen(fd, (int)backlog) < 0)
 		r = -errno;
-	if (r < 0 || listens)
+	if (r < 0)
 		return r;
 	/* Not bound any more, it would listen on a port of the kernel's choice. */
-	r = read_address(fd, &bound);
-	if (r == 0 && bound.port == address->port)
+	r = listener_is_at(fd, address);
+	if (r > 0)
 		return 0;
 	listener_retire(fd);
 	return r < 0 ? r : -EADDRNOTAVAIL;

@@ -33,6 +33,10 @@ enum listener_refusal {
 int listener_adopt(
         int fd, uint64_t keepalive_ns, struct addr *ret_address, bool *ret_revived);
 
+/* Does fd listen on this port still? One that was destroyed does not, and one whose port the kernel had
+ * chosen is on another after a listen(2) that takes no care. Returns 1, 0, or -errno. */
+int listener_is_at(int fd, const struct addr *address);
+
 /* listen(2): fd, which is bound to `address`, listens with this backlog, also where somebody has taken
  * it out of the listening state: by shutdown(2) of a copy, or by `ss -K`, after which listen(2) alone
  * would give connections that are shut down already. Returns 0 or -errno: -EADDRINUSE if somebody else

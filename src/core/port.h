@@ -45,7 +45,8 @@ int port_start(struct port *port);
 int port_open(struct port *port);
 
 /* Hands every worker a new configuration (live keys). budget.max_connections as computed
- * for it. Calls listen(2) again, for another backlog or another net.core.somaxconn. Returns 0 or -errno of listen. */
+ * for it. Calls listen(2) again, for another backlog or another net.core.somaxconn; a listener that was
+ * destroyed listens again, and port_check_listener says so. Returns 0 or -errno of listen. */
 int port_reconfigure(
         struct port *port, const struct config *config, const struct budget *budget);
 
@@ -67,8 +68,9 @@ unsigned port_finish(struct port *port);
 int port_listener(const struct port *port);
 
 /* [shed] gate: while it is closed the kernel answers no SYN beyond one connection in the queue
- * (listen(fd, 0)); open, it has the configured backlog. Open connections are not touched. Returns 1
- * if that is a change, 0 if it was so, or -errno of listen. */
+ * (listen(fd, 0)); open, it has the configured backlog. Open connections are not touched. A listener that
+ * was destroyed listens again. Returns 1 if that is a change, 0 if it was so, or -errno of listen; then,
+ * and after a change, port_check_listener has perhaps something to say. */
 int port_set_gate(struct port *port, bool closed);
 /* Outcomes of port_check_listener beside 0. */
 enum port_listening {
@@ -78,7 +80,8 @@ enum port_listening {
 };
 
 /* Does the port still work, by what the kernel says and not by what was done once? A listener that was
- * destroyed (ss -K, shutdown(2) of a copy) is made to listen again. To be called with every tick, and
+ * destroyed (ss -K, shutdown(2) of a copy) is made to listen again; if port_set_gate or port_reconfigure
+ * has done that since the last call, the outcome is the same. To be called with every tick, and
  * when a worker has something to say. Returns 0, an enum port_listening, or -errno: it does not listen,
  * and cannot. Not between port_stop and the end, where it is not to listen. */
 int port_check_listener(struct port *port);

@@ -4,6 +4,10 @@
  * Whoever shares the listener can end it for all, by shutdown(2), and root can with `ss -K`; portd's own
  * books know nothing of it. So whatever is said of the port asks the kernel.
  *
+ * Invariant: listen(2) of the port's listener is called in listen_with alone. To one that was destroyed
+ * the bare call would give connections that are shut down already, or another port, and nobody could
+ * see afterwards that it was lost.
+ *
  * Reads next: port_collect.c.
  */
 #include <errno.h>
@@ -21,10 +25,31 @@ static uint64_t backlog_of(const struct port *port, const struct config *config)
 	return port->gate_closed ? 0 : config->backlog;
 }
 
+/* Is it to be open to newcomers, even if only to shed them? */
+static bool is_open(const struct port *port)
+{
+	enum port_phase phase = port_phase(port);
+	return phase == PORT_OPEN || phase == PORT_DRAINING;
+}
+
+static int listen_with(struct port *port, uint64_t backlog)
+{
+	const struct addr *address = &port->address.addr;
+	int at = listener_is_at(port->listen_fd, address);
+	if (at < 0)
+		return at;
+	/* Who was counted is gone; who comes next must not be taken for one of them. */
+	if (!at)
+		queue_age_forget(&port->queue_age);
+	int r = listener_listen(port->listen_fd, address, backlog);
+	if (r == 0 && !at && is_open(port))
+		port->lost = true;
+	return r;
+}
+
 int port_listen(struct port *port, const struct config *config)
 {
-	return listener_listen(
-	        port->listen_fd, &port->address.addr, backlog_of(port, config));
+	return listen_with(port, backlog_of(port, config));
 }
 
 int port_set_gate(struct port *port, bool closed)
@@ -32,9 +57,9 @@ int port_set_gate(struct port *port, bool closed)
 	uint64_t now = clock_now();
 	if (port->gate_closed == closed)
 		return 0;
-	if (listen(port->listen_fd,
-	            closed ? 0 : (int)atomic_load(&port->config)->backlog) < 0)
-		return -errno;
+	int r = listen_with(port, closed ? 0 : atomic_load(&port->config)->backlog);
+	if (r < 0)
+		return r;
 	port->gate_closed = closed;
 	if (closed)
 		port->gates++;
@@ -42,13 +67,6 @@ int port_set_gate(struct port *port, bool closed)
 		port->gated_ns += now - port->gate_since;
 	port->gate_since = now;
 	return 1;
-}
-
-/* Is it to be open to newcomers, even if only to shed them? */
-static bool is_open(const struct port *port)
-{
-	enum port_phase phase = port_phase(port);
-	return phase == PORT_OPEN || phase == PORT_DRAINING;
 }
 
 static uint64_t accepted_by_all(const struct port *port)
@@ -89,11 +107,14 @@ int port_check_listener(struct port *port)
 	if (!is_open(port))
 		return 0;
 	int r = listener_read_queue(port->listen_fd, &queue);
-	bool lost = r == 0 && !queue.listening;
-	if (lost) {
-		queue_age_forget(&port->queue_age);
+	if (r == 0)
+		r = listener_is_at(port->listen_fd, &port->address.addr);
+	if (r == 0)
 		r = port_listen(port, atomic_load(&port->config));
-	}
+	r = r < 0 ? r : 0;
+	/* Seen here, or by whoever called listen(2) since the last look. */
+	bool lost = port->lost;
+	port->lost = false;
 	port->stuck = r == 0 && !lost && look_for_failure(port, &queue, now);
 	state_set_down(&port->state, r < 0 || port->stuck, now);
 	if (r < 0)

@@ -177,6 +177,8 @@ struct port {
 	uint64_t gates;      /* how often the gate was closed */
 	uint64_t gated_ns;   /* and for how long, without the time that is on */
 	uint64_t gate_since; /* ns */
+	/* The listener was destroyed and listens again, since the last look. */
+	bool lost;
 	bool stuck;          /* nobody can accept (port_listen.c) */
 	uint64_t stuck_at;   /* all had accepted so many … */
 	uint64_t stuck_from; /* … the last time that it was not so, ns */

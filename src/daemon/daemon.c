@@ -151,9 +151,10 @@ void daemon_stop(struct daemon *d)
 		(void)sd_event_exit(d->event, 0);
 		return;
 	}
+	/* Before `stopping`: a listener that is found destroyed is still told of. */
+	gate_lift(d);
 	d->stopping = true;
 	d->drain_deadline = clock_add(clock_now(), d->config.drain);
-	gate_lift(d);
 	/* Who is told that portd is stopping finds that nothing more is accepted. */
 	port_stop(d->port, d->kept_elsewhere);
 	notify_state(&d->notify, "STOPPING=1");

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
+#include "daemon/listening.h"
 #include "daemon/pulse.h"
 #include "daemon/status.h"
 
@@ -37,11 +38,15 @@ static void gate_set(struct daemon *d, bool closed)
 
 	if (r == 0)
 		return;
+	/* The listener may have been found destroyed. */
+	listening_check(d);
 	if (r > 0) {
 		events_gate(d, closed);
 		tell_gate(d, closed);
 		return;
 	}
+	if (d->down_since > 0)
+		return;
 	errno = -r;
 	tell(&d->tell, TELL_GATE, clock_now(), NULL, "cannot %s the gate: %m",
 	        closed ? "close" : "open");

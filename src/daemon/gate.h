@@ -17,7 +17,7 @@ int gate_open_timer(struct daemon *d);
  * after a reload, and when a worker has news: whatever is missed, the next tick sees. */
 void gate_check(struct daemon *d);
 
-/* portd is stopping: the gate is open, for who comes after it. */
+/* portd is about to stop: the gate is open, for who comes after it. */
 void gate_lift(struct daemon *d);
 
 #endif

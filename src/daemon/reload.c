@@ -18,6 +18,7 @@
 #include "daemon/daemon.h"
 #include "daemon/events.h"
 #include "daemon/gate.h"
+#include "daemon/listening.h"
 #include "daemon/start.h"
 #include "daemon/status.h"
 #include "net/fdtable.h"
@@ -223,6 +224,8 @@ static void reload_tell(
 	else
 		reload_tell_fine(d, report->notes);
 	events_reload(d, rejected);
+	/* Its listen(2) may have found the listener destroyed. */
+	listening_check(d);
 	/* Before the answer, and READY=1: who takes the gate away finds it open. */
 	gate_check(d);
 	if (!answer)

@@ -196,6 +196,73 @@ def test_a_reload_listens_right():
             crowd = portd.crowd()
             client, _ = connect_again(portd, crowd, "after the reload")
             crowd.ask([client])
+            check("destroyed" in portd.log(), "the log does not say so:", portd.log())
+
+
+def lift_gate(portd, crowd, gate, inside):
+    """The spell of being full is over, or portctl says so."""
+    if gate == "drain":
+        portd.portctl("drain")
+        portd.portctl("drain", "--off")
+    for client in inside:
+        client.close()
+    portd.wait_until(lambda s: s["state"] == "open", 5, "open", crowd)
+
+
+@for_each(way=WAYS, port=("any", "own"), gate=("closes", "opens", "drain"))
+def test_the_gate_listens_right(way, port, gate):
+    """The gate's listen(2) may come before any look at the kernel."""
+    options = {"listener.address": f"127.0.0.1:{free_port() if port == 'own' else 0}",
+               "budget.max_connections": "2", "shed.gate": "on",
+               "shed.gate_after": "1s" if gate == "closes" else "0s",
+               "shed.queue_timeout": "infinity", "timeouts.drain": "0s"}
+    with lost(options) as portd:
+        crowd = portd.crowd()
+        began = time.monotonic()
+        inside = portd.fill(crowd, 2)
+        if gate == "closes":
+            crowd.run(max(0, began + 0.9 - time.monotonic()))
+        else:
+            portd.wait_until(lambda s: s["listener"]["backlog_effective"] == 0, 5, "closed", crowd)
+        destroy(portd, way)
+        if gate == "closes":
+            portd.wait_until(lambda s: s["listener"]["gate"] == "closed", 5, "closed", crowd)
+        lift_gate(portd, crowd, gate, inside)
+        client, _ = connect_again(portd, crowd, "after the gate")
+        crowd.ask([client])
+        equal(portd.stats()["listener"]["backlog_effective"], 4096, "the backlog")
+        crowd.run(0.1)
+        check(any("destroyed" in line for line in portd.log_lines()), "the log:", portd.log())
+        check(any("up: listening" in line for line in portd.log_lines()), "the log:", portd.log())
+        events = [line.split()[1] for line in portd.portctl("events").stdout.splitlines()]
+        equal((events.count("down"), events.count("up")), (1, 1), "events")
+
+
+@for_each(way=WAYS)
+def test_the_gate_lifts_right_at_stop(way):
+    """What the service manager keeps for the next process gives no dead connections."""
+    with lost({"budget.max_connections": "2", "shed.gate": "on", "shed.gate_after": "0s",
+               "shed.queue_timeout": "infinity", "timeouts.drain": "0s"}) as portd:
+        crowd = Crowd(portd.host, portd.port)
+        portd.fill(crowd, 2)
+        portd.wait_until(lambda s: s["listener"]["gate"] == "closed", 5, "closed", crowd)
+        with copy_of(portd) as kept:
+            portd.pause()
+            destroy(portd, way)
+            portd.process.terminate()
+            portd.resume()
+            portd.expect_exit(0)
+            portd.process = None
+            equal(kept.getsockname()[1], portd.port, "the port")
+            kept.settimeout(slow(5))
+            with socket.create_connection((portd.host, portd.port), slow(5)) as client:
+                accepted, _ = kept.accept()
+                with accepted:
+                    client.sendall(b"x")
+                    accepted.settimeout(slow(5))
+                    equal(accepted.recv(1), b"x", "what the next process reads")
+        check("destroyed" in portd.log(), "the log:", portd.log())
+        crowd.close()
 
 
 @for_each(way=WAYS)

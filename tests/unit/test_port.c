@@ -377,6 +377,47 @@ Test(port, the_gate_is_what_the_kernel_has)
 	rig_close(&rig);
 }
 
+/* As somebody would who has a copy; ss -K, which needs root, is in tests/e2e. */
+static void lose_listener(struct rig *rig)
+{
+	cr_assert_eq(shutdown(rig->port->listen_fd, SHUT_RDWR), 0);
+}
+
+static void assert_told_and_serving(struct rig *rig, uint32_t length, const char *what)
+{
+	cr_assert_eq(port_check_listener(rig->port), PORT_LISTENS_AGAIN, "%s", what);
+	cr_assert_eq(port_check_listener(rig->port), 0, "%s: told twice", what);
+	cr_assert_eq(queue_length(rig), length, "%s", what);
+	int client = rig_serve(rig, 0);
+	cr_assert_eq(send(client, "x", 1, MSG_NOSIGNAL), 1, "%s", what);
+	RIG_UNTIL(rig, 0, rig_look(client) == 'd');
+	(void)own_close(client);
+	RIG_UNTIL(rig, 0, rig_worker(rig, 0)->conns.open == 0);
+}
+
+Test(port, whoever_calls_listen_finds_a_listener_that_was_destroyed)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 8);
+	rig_open(&rig, &echo_service);
+	cr_assert_eq(port_check_listener(rig.port), 0, "it was opened, not lost");
+	/* Somebody let it listen again, without a care for its port, which the kernel had chosen. */
+	lose_listener(&rig);
+	cr_assert_eq(listen(rig.port->listen_fd, 3), 0);
+	cr_assert_eq(listener_is_at(rig.port->listen_fd, &rig.port->address.addr), 0);
+	assert_told_and_serving(&rig, 64, "it listened elsewhere");
+	lose_listener(&rig);
+	cr_assert_eq(port_set_gate(rig.port, true), 1);
+	assert_told_and_serving(&rig, 0, "the gate closes");
+	lose_listener(&rig);
+	cr_assert_eq(port_set_gate(rig.port, false), 1);
+	assert_told_and_serving(&rig, 64, "the gate opens");
+	lose_listener(&rig);
+	cr_assert_eq(port_reconfigure(rig.port, &rig.config, &rig.budget), 0);
+	assert_told_and_serving(&rig, 64, "a reload");
+	rig_close(&rig);
+}
+
 Test(port, is_drained_when_everybody_has_left_and_nobody_is_open)
 {
 	struct rig rig;
