@@ -135,7 +135,7 @@ static void end_failures(struct worker *w)
 	if (w->last_pause == 0)
 		return;
 	w->last_pause = 0;
-	atomic_store(&w->failing, false);
+	atomic_store(&w->failed_at, 0);
 }
 
 /* Somebody has destroyed the listener. main makes it listen again, or ends portd. */
@@ -144,6 +144,47 @@ static bool is_listener_lost(const struct worker *w, int err)
 	struct listener_queue queue;
 	return err == EINVAL && listener_read_queue(w->port->listen_fd, &queue) == 0 &&
 	       !queue.listening;
+}
+
+/* accept4 fails, and takes nobody off the queue. */
+static void note_failure(struct worker *w, const struct event *told)
+{
+	atomic_store(&w->failed_at, w->now);
+	if (told)
+		worker_tell(w, told);
+	else
+		worker_tell_main(w);
+}
+
+/* Is the queue as deep as before at least, after each error of this row? Who comes meanwhile may hide
+ * one who went, but hardly one after each call. */
+static bool queue_stands(struct worker *w)
+{
+	struct listener_queue queue = {0};
+	(void)listener_read_queue(w->port->listen_fd, &queue);
+	w->queue_stands =
+	        w->failures == 0 || (w->queue_stands && queue.depth >= w->failures_depth);
+	w->failures_depth = queue.depth;
+	return w->queue_stands;
+}
+
+/* Each takes one client off the queue, and others may be served; when it does not, do not spin, and
+ * nobody is. */
+static int judge_connection_error(struct worker *w, int err)
+{
+	bool stands = queue_stands(w);
+	if (++w->failures < ACCEPT_FAILURES_MAX)
+		return WORKER_ACCEPT_SKIP;
+	w->failures = 0;
+	if (stands)
+		note_failure(w, atomic_load(&w->failed_at) > 0
+		                        ? NULL
+		                        : &(struct event){.kind = EVENT_ACCEPT_ERROR,
+		                                  .err = err});
+	else
+		atomic_store(&w->failed_at, 0);
+	pause_for(w, ACCEPT_SKIP_PAUSE);
+	return WORKER_ACCEPT_PAUSE;
 }
 
 static int judge_error(struct worker *w, int err)
@@ -166,22 +207,14 @@ static int judge_error(struct worker *w, int err)
 		worker_set_short(w);
 		return WORKER_ACCEPT_SHORT;
 	case CLASS_CONNECTION:
-		/* Each takes one connection off the queue; when it does not, do not spin.
-		 */
-		if (++w->failures < ACCEPT_FAILURES_MAX)
-			return WORKER_ACCEPT_SKIP;
-		w->failures = 0;
-		pause_for(w, ACCEPT_SKIP_PAUSE);
-		return WORKER_ACCEPT_PAUSE;
+		return judge_connection_error(w, err);
 	case CLASS_UNKNOWN:
 		break;
 	}
-	if (is_listener_lost(w, err)) {
+	if (is_listener_lost(w, err))
 		worker_tell_main(w);
-	} else {
-		atomic_store(&w->failing, true);
-		worker_tell(w, &(struct event){.kind = EVENT_ACCEPT_ERROR, .err = err});
-	}
+	else
+		note_failure(w, &(struct event){.kind = EVENT_ACCEPT_ERROR, .err = err});
 	pause_for(w, ACCEPT_ODD_PAUSE);
 	return WORKER_ACCEPT_PAUSE;
 }

@@ -15,9 +15,9 @@
 #include "core/state.h"
 
 enum event_kind {
-	EVENT_FULL,         /* a spell began: spell.cause, .depth_began */
-	EVENT_NOT_FULL,     /* it ended: spell, all of it */
-	EVENT_ACCEPT_ERROR, /* accept4 failed in a way that has no row: err */
+	EVENT_FULL,     /* a spell began: spell.cause, .depth_began */
+	EVENT_NOT_FULL, /* it ended: spell, all of it */
+	EVENT_ACCEPT_ERROR, /* accept4 fails in a way that has no row, or again and again: err */
 	EVENT_KIND_COUNT
 };
 

@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "core/worker.h"
 
-/* Longer than a worker pauses after an error. */
+/* So long after the last success accept4 still fails. Longer than a worker pauses after an error. */
 #define STUCK_AFTER (1500 * CLOCK_MSEC)
 
 /* The gate's opening brings another backlog. */
@@ -77,20 +77,22 @@ static uint64_t accepted_by_all(const struct port *port)
 	return n;
 }
 
-/* Somebody waits, nobody has been accepted for a while, and accept4 fails for who tries. */
+/* Somebody waits, nobody has been accepted for a while, and accept4 fails for who tries. One failure
+ * proves nothing about the time after it: a port that is full does not try. */
 static bool look_for_failure(
         struct port *port, const struct listener_queue *queue, uint64_t now)
 {
-	uint64_t accepted = accepted_by_all(port);
-	bool fails = false;
-	for (unsigned i = 0; i < port->n_workers; i++)
-		fails = fails || atomic_load(&port->workers[i].failing);
-	if (!fails || queue->depth == 0 || accepted != port->stuck_at ||
+	uint64_t accepted = accepted_by_all(port), last = 0;
+	for (unsigned i = 0; i < port->n_workers; i++) {
+		uint64_t at = atomic_load(&port->workers[i].failed_at);
+		last = at > last ? at : last;
+	}
+	if (last == 0 || queue->depth == 0 || accepted != port->stuck_at ||
 	        port->stuck_from == 0) {
 		port->stuck_at = accepted;
 		port->stuck_from = now;
 	}
-	return now - port->stuck_from >= STUCK_AFTER;
+	return last >= port->stuck_from + STUCK_AFTER;
 }
 
 bool port_is_down(const struct port *port, const struct listener_queue *queue)

@@ -81,11 +81,13 @@ struct worker {
 	struct watch wake; /* an eventfd, the same number in every table */
 	struct watch listener;
 	enum worker_listen listen;
-	unsigned blocked;      /* enum worker_block, or'ed */
-	unsigned batch;        /* how many to accept at the next wake-up */
-	unsigned full_batches; /* so many in a row were there */
-	unsigned patience;     /* and so many have to be before the batch doubles */
-	unsigned failures;     /* of accept4 in a row, each of one connection only */
+	unsigned blocked;        /* enum worker_block, or'ed */
+	unsigned batch;          /* how many to accept at the next wake-up */
+	unsigned full_batches;   /* so many in a row were there */
+	unsigned patience;       /* and so many have to be before the batch doubles */
+	unsigned failures;       /* of accept4 in a row, each of one connection only */
+	uint32_t failures_depth; /* of the queue, after the last of them */
+	bool queue_stands;       /* none of them has taken anybody off it */
 	unsigned sample;
 	uint64_t arrived; /* accepted, as told to port->burst */
 	/* Of all who were opened before, epoll has told what there was to tell, ns. */
@@ -119,10 +121,11 @@ struct worker {
 	_Atomic bool freed;      /* a slot or a descriptor came free at a peer's */
 	_Atomic uint32_t pulse;  /* the last poke answered */
 	_Atomic bool stalled;
-	_Atomic bool paused;  /* WORKER_BLOCK_PAUSE */
-	_Atomic bool left;    /* the listener, for good: it accepts nothing any more */
-	_Atomic bool failing; /* accept4 does, with an error that has no row */
-	_Atomic bool ended;   /* the thread is about to return */
+	_Atomic bool paused; /* WORKER_BLOCK_PAUSE */
+	_Atomic bool left;   /* the listener, for good: it accepts nothing any more */
+	/* accept4 fails, and takes nobody off the queue: the last time, ns; 0: it works. */
+	_Atomic uint64_t failed_at;
+	_Atomic bool ended; /* the thread is about to return */
 	_Atomic(const struct config *) config_seen;
 	_Atomic(struct walk *) walks[WALK_PLACES]; /* those that wait for a piece */
 	struct counters counters;
@@ -179,10 +182,10 @@ struct port {
 	uint64_t gate_since; /* ns */
 	/* The listener was destroyed and listens again, since the last look. */
 	bool lost;
-	bool stuck;          /* nobody can accept (port_listen.c) */
-	uint64_t stuck_at;   /* all had accepted so many … */
-	uint64_t stuck_from; /* … the last time that it was not so, ns */
-	unsigned walks;      /* places taken, a bit each */
+	bool stuck;                      /* nobody can accept (port_listen.c) */
+	uint64_t stuck_at;               /* all had accepted so many … */
+	uint64_t stuck_from;             /* … the last time that it was not so, ns */
+	unsigned walks;                  /* places taken, a bit each */
 	struct config_version *versions; /* the newest first */
 	unsigned next_ring;
 	unsigned n_started;

@@ -282,17 +282,20 @@ def test_from_a_socket_unit(way):
         check("did not listen any more" in portd.log(), "the log:", portd.log())
 
 
-def test_accept_fails_for_ever():
-    """An error that portd does not know, from every worker, for as long as one watches."""
+@for_each(error=("EDOM", "EPERM", "ECONNABORTED", "ENETDOWN", "EINTR"))
+def test_accept_fails_for_ever(error):
+    """From every worker, for as long as one watches: an error that portd does not know, or one that
+    would be of one client only, but takes none off the queue."""
     with Portd({"timeouts.drain": "1s"}) as portd:
         crowd = Crowd(portd.host, portd.port)
-        portd.strace("-e", "trace=accept4", "-e", "inject=accept4:error=EDOM",
+        portd.strace("-e", "trace=accept4", "-e", f"inject=accept4:error={error}",
                      tids=portd.worker_tids())
         crowd.run(0.3)
         equal(portd.portctl("health").stdout, "open\n", "nobody has come")
         waiting = crowd.connect(3, send=b"x")
         began = time.monotonic()
-        portd.wait_until(lambda s: s["state"] == "down", 4, "the state is down", crowd)
+        portd.wait_until(lambda s: s["state"] == "down", 5, "the state is down", crowd)
+        check("cannot accept" in portd.log(), "the log does not name the error:", portd.log())
         note(f"down after {time.monotonic() - began:.1f} s")
         check("accept4 fails" in portd.request("explain 127.0.0.1"), "explain:",
               portd.request("explain 127.0.0.1"))

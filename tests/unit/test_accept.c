@@ -12,10 +12,11 @@
 int __real_accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags);
 int __wrap_accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags);
 
-/* The next `times` calls fail with err. */
+/* The next `times` calls fail with err; where it takes, one client each goes off the queue with it. */
 static struct {
 	int err;
 	unsigned times, calls;
+	bool takes;
 } fake;
 
 #define ALWAYS UINT_MAX
@@ -27,6 +28,8 @@ int __wrap_accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 		return __real_accept4(fd, sa, len, flags);
 	if (fake.times != ALWAYS)
 		fake.times--;
+	int taken = fake.takes ? __real_accept4(fd, NULL, NULL, flags) : -1;
+	(void)own_close(taken);
 	errno = fake.err;
 	return -1;
 }
@@ -182,6 +185,80 @@ Test(accept, sixteen_in_a_row_are_a_pause_of_10_ms)
 	rig_close(&rig);
 }
 
+static bool told_of(struct rig *rig, int err)
+{
+	struct event event;
+	uint64_t dropped;
+	if (port_next_event(rig->port, &event, &dropped) == 0)
+		return false;
+	return event.kind == EVENT_ACCEPT_ERROR && event.err == err;
+}
+
+/* Sixteen calls, and the pause after the last is over. */
+static void fail_in_a_row(struct rig *rig)
+{
+	int fd = -1;
+	for (int i = 1; i < 16; i++)
+		cr_assert_eq(accept_one(rig, &fd), WORKER_ACCEPT_SKIP, "call %d", i);
+	cr_assert_eq(accept_one(rig, &fd), WORKER_ACCEPT_PAUSE);
+}
+
+Test(accept,
+        errors_in_a_row_that_take_nobody_off_the_queue_are_told_once_until_one_is_served)
+{
+	struct rig rig;
+	int fd = -1;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &mute_service);
+	struct worker *w = rig_worker(&rig, 0);
+	int client = rig_connect(&rig);
+	for (int i = 0; i < 2; i++) {
+		fail_with(EPERM, ALWAYS);
+		fail_in_a_row(&rig);
+		cr_assert_eq(atomic_load(&w->failed_at), rig.now);
+		cr_assert(told_of(&rig, EPERM));
+		rig.now = w->paused_until;
+		fail_in_a_row(&rig);
+		cr_assert_eq(atomic_load(&w->failed_at), rig.now, "it goes on");
+		cr_assert_not(told_of(&rig, EPERM), "and is told already");
+		fail_with(0, 0);
+		int r = accept_one(&rig, &fd);
+		cr_assert_eq(r, i == 0 ? 0 : WORKER_ACCEPT_NOTHING);
+		cr_assert_eq(atomic_load(&w->failed_at), 0);
+		if (r == 0) {
+			cr_assert_eq(admit_take(&rig.port->admit, 0), 0);
+			worker_admit(
+			        w, fd, 0, &(struct ticket){.peer.family = AF_UNSPEC});
+		}
+	}
+	(void)close(client);
+	rig_close(&rig);
+}
+
+Test(accept, errors_that_take_their_client_off_the_queue_are_no_failure_of_the_port)
+{
+	struct rig rig;
+	int client[20];
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &mute_service);
+	struct worker *w = rig_worker(&rig, 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(client); i++)
+		client[i] = rig_connect(&rig);
+	fail_with(EPERM, ALWAYS);
+	fake.takes = true;
+	fail_in_a_row(&rig);
+	cr_assert_eq(rig_depth(&rig), ARRAY_SIZE(client) - 16);
+	cr_assert_eq(atomic_load(&w->failed_at), 0);
+	cr_assert_not(told_of(&rig, EPERM));
+	fake.takes = false;
+	fail_with(0, 0);
+	rig.now = w->paused_until;
+	RIG_UNTIL(&rig, 0, w->conns.open == 4);
+	for (unsigned i = 0; i < ARRAY_SIZE(client); i++)
+		(void)close(client[i]);
+	rig_close(&rig);
+}
+
 Test(accept, an_unknown_errno_is_a_pause_of_100_ms_and_service_goes_on)
 {
 	struct rig rig;
@@ -193,13 +270,13 @@ Test(accept, an_unknown_errno_is_a_pause_of_100_ms_and_service_goes_on)
 	rig_turn(&rig, 0);
 	cr_assert_eq(w->listen, WORKER_LISTEN_OFF);
 	cr_assert_eq(w->paused_until, rig.now + 100 * CLOCK_MSEC);
-	cr_assert(atomic_load(&w->failing), "the port may be down");
+	cr_assert_eq(atomic_load(&w->failed_at), rig.now, "the port may be down");
 	cr_assert_eq(rig.port->admit.used, 0, "the slot was given back");
 	cr_assert_leq(rig_run(&rig, 99 * CLOCK_MSEC, 100), 2);
 	cr_assert_eq(w->conns.open, 0);
 	(void)rig_run(&rig, CLOCK_MSEC, 100);
 	cr_assert_eq(w->conns.open, 1);
-	cr_assert(!atomic_load(&w->failing));
+	cr_assert_eq(atomic_load(&w->failed_at), 0);
 	(void)close(client);
 	rig_close(&rig);
 }

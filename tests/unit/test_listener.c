@@ -443,12 +443,17 @@ Test(listener, what_fails_now_has_not_failed_for_ever)
 	int client = rig_connect(&rig);
 	queue = (struct pollfd){.fd = rig.port->listen_fd, .events = POLLIN};
 	cr_assert_eq(poll(&queue, 1, 5000), 1);
-	atomic_store(&rig_worker(&rig, 0)->failing, true);
+	_Atomic uint64_t *failed_at = &rig_worker(&rig, 0)->failed_at;
+	atomic_store(failed_at, clock_now());
 	cr_assert_eq(port_check_listener(rig.port), 0, "at the first look");
 	cr_assert_eq(port_check_listener(rig.port), 0, "and at the next");
 	rig.port->stuck_from -= 2 * CLOCK_SEC;
+	atomic_store(failed_at, rig.port->stuck_from + CLOCK_SEC);
+	cr_assert_eq(port_check_listener(rig.port), 0,
+	        "nobody has tried since: the port may be full");
+	atomic_store(failed_at, clock_now());
 	cr_assert_eq(port_check_listener(rig.port), PORT_ACCEPTS_NOTHING);
-	atomic_store(&rig_worker(&rig, 0)->failing, false);
+	atomic_store(failed_at, 0);
 	cr_assert_eq(port_check_listener(rig.port), 0);
 	(void)close(client);
 	rig_close(&rig);
