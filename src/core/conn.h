@@ -49,9 +49,12 @@ struct conn {
 	uint8_t *
 	        unsent; /* a buffer of the pool: what the client has not taken yet, or NULL */
 	uint32_t unsent_len, unsent_pos;
-	uint32_t discarded; /* LINGER: bytes thrown away so far */
-	uint8_t state;      /* enum conn_state; conn.c's only setter checks it */
-	bool spoken;        /* the client has sent its first byte */
+	union {
+		uint32_t acked;     /* OPEN: sock.h, at the last look (conn_has_moved) */
+		uint32_t discarded; /* LINGER: bytes thrown away so far */
+	};
+	uint8_t state; /* enum conn_state; conn.c's only setter checks it */
+	bool spoken;   /* the client has sent its first byte */
 	bool priority_slot;
 	bool would_shed;    /* a dry run let it in */
 	bool untried;       /* ticket.h: to be settled by its first event */
@@ -130,14 +133,19 @@ uint64_t conn_idlest(const struct worker *worker);
 /* Closes it (reason evicted) if it has been idle for at least `idle` ns. Returns true if it did. */
 bool conn_evict(struct worker *worker, uint64_t idle);
 
-/* In conn_timeout.c, as the next three: its client has done something that the worker, if only it had
+/* In conn_timeout.c, as the next four: its client has done something that the worker, if only it had
  * looked, would have served: sent (its end, too), or taken what fills the send buffer. What the service does not
  * wait for does not count. One system call. */
 bool conn_is_unheard(const struct conn *conn);
 
+/* It is unheard, or its client's kernel has taken of what is being sent since the last look, or since it last
+ * moved. While something is left to be taken, and nobody has looked yet, what has been taken ever counts:
+ * then only the second look finds out who takes nothing. At most two system calls. */
+bool conn_has_moved(struct conn *conn);
+
 /* The next deadline among the worker's connections, ns; CLOCK_INFINITY: none. */
 uint64_t conn_next_deadline(const struct worker *worker);
-/* Closes what has outlived its time, by worker->now: nobody for silence who is unheard. */
+/* Closes what has outlived its time, by worker->now: nobody for silence who has moved. */
 void conn_expire(struct worker *worker);
 /* The turn that began at worker->now is over, and has lasted for CONN_PRECISION_NS at least: what moved,
  * or was opened, in it did so somewhere between then and `end`, and has its whole time from there. */

@@ -39,7 +39,7 @@ bool conn_evict(struct worker *w, uint64_t idle)
 		struct conn *conn = idlest(w);
 		if (!conn || w->now < clock_add(conn->active, idle))
 			return false;
-		if (!conn_is_unheard(conn)) {
+		if (!conn_has_moved(conn)) {
 			conn_close(conn, CLOSE_EVICTED);
 			return true;
 		}

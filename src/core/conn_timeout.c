@@ -6,8 +6,10 @@
  *     equally long.
  *   - A worker can be late: stopped, out of its CPU quota, or busy with others. A time that has run
  *     out is then no proof that the client did nothing, so the socket is asked before anybody is
- *     closed for silence (conn_is_unheard), and what happened in a long turn counts from the end
+ *     closed for silence (conn_has_moved), and what happened in a long turn counts from the end
  *     of it (conn_end_long_turn).
+ *   - What fills a send buffer leaves it without an event until a third of it is free. So whoever
+ *     takes it slowly moves without the worker's knowledge, and the socket is asked for that, too.
  *
  * Reads next: conn_evict.c.
  */
@@ -18,8 +20,11 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "core/worker.h"
+#include "net/sock.h"
 
 #define CONN_LINGER_NS (500 * CLOCK_MSEC)
+/* Two ticks of the kernel's, where they are longest. */
+#define CONN_TICKS_NS (20 * CLOCK_MSEC)
 
 _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT, "poll takes what epoll takes");
 
@@ -27,7 +32,30 @@ bool conn_is_unheard(const struct conn *conn)
 {
 	struct pollfd ready = {.fd = conn->watch.fd,
 	        .events = (short)(conn->watch.events & (EPOLLIN | EPOLLOUT))};
+	/* An urgent byte stays unread for ever: it is heard once, as the first one. */
+	if (!conn->spoken)
+		ready.events |= POLLPRI;
 	return poll(&ready, 1, 0) > 0;
+}
+
+/* Has the client's kernel taken something? If all of it has been taken, the time tells whether that
+ * was only what the worker sent when it last moved. */
+static bool is_taking(struct conn *conn)
+{
+	struct sock_progress progress;
+	/* Where it has not spoken yet it is its first byte that is waited for. */
+	if (!conn->spoken || conn->bytes_out == 0 ||
+	        sock_get_progress(conn->watch.fd, &progress) < 0 ||
+	        progress.acked == conn->acked)
+		return false;
+	conn->acked = progress.acked;
+	return progress.is_pending || progress.quiet_ms * CLOCK_MSEC + CONN_TICKS_NS <
+	                                      conn->worker->now - conn->active;
+}
+
+bool conn_has_moved(struct conn *conn)
+{
+	return conn_is_unheard(conn) || is_taking(conn);
 }
 
 /* When the first of a list has waited `timeout`; 0 is no timeout. */
@@ -76,15 +104,15 @@ uint64_t conn_next_deadline(const struct worker *w)
 	return sooner(next, list_deadline(&w->conns.linger, CONN_LINGER_NS));
 }
 
-/* Closes those whose time is up. Who has done something that the worker has not looked at yet has a
- * new time; the next turn looks. */
+/* Closes those whose time is up. Who has moved, though the worker has not seen it yet, has a new time; the
+ * next turn looks. */
 static void expire_list(
         struct worker *w, struct list *head, uint64_t timeout, enum close_reason reason)
 {
 	struct list *first;
 	while ((first = list_first(head)) && list_deadline(head, timeout) <= w->now) {
 		struct conn *conn = container_of(first, struct conn, timer);
-		if (conn_is_unheard(conn))
+		if (conn_has_moved(conn))
 			conn_touch(conn, true);
 		else
 			conn_close(conn, reason);

@@ -1,7 +1,7 @@
 /*
  * sock.c - see sock.h.
  *
- * Reads next: loop.c.
+ * Reads next: sock_progress.c.
  */
 #include "net/sock.h"
 

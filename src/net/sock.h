@@ -26,6 +26,16 @@ int sock_discard(int fd, size_t max, size_t *ret_bytes);
  * tcp(7)). */
 bool sock_is_flushed(int fd);
 
+/* How far the peer's kernel has come with what was sent. */
+struct sock_progress {
+	uint32_t acked;  /* bytes acknowledged since the connection began, modulo 2^32 */
+	bool is_pending; /* something that was sent is not acknowledged yet */
+	uint32_t quiet_ms; /* since bytes last went out; to the kernel's tick */
+};
+
+/* Returns 0 or -errno. One system call. */
+int sock_get_progress(int fd, struct sock_progress *ret_progress);
+
 /* TCP's longest time between probes, in seconds. */
 #define SOCK_KEEPALIVE_MAX 32767
 /* So many in a row that nobody has answered, and the next one ends the connection instead:

@@ -143,6 +143,37 @@ def test_never_reading_is_idle():
         portd.assert_books()
 
 
+@for_each(key=("timeouts.idle", "shed.evict_idle"))
+def test_slow_reader_is_not_idle(key):
+    """A client that reads without a pause moves, though portd waits long for room to send it more."""
+    limit = slow(1.0)
+    options = {key: f"{round(1000 * limit)}ms", "budget.max_connections": "1", "shed.queue_timeout": "60s"}
+    with Portd(options) as portd, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.connect((portd.host, portd.port))
+        sock.setblocking(False)
+        began = last = time.monotonic()
+        received, full, other = 0, False, None
+        # As much as it takes; then no more, or what is sent would be what moves.
+        while (now := time.monotonic()) - began < 4 * limit:
+            tap.only_within(last, limit / 2, "a client that reads")
+            last = now
+            try:
+                while not full:
+                    sock.send(bytes(65536))
+            except BlockingIOError:
+                full = now - began > 0.5 * limit
+            try:
+                received += len(sock.recv(20000))
+            except BlockingIOError:
+                pass
+            if full and not other:
+                other = portd.crowd().connect(1)
+            time.sleep(0.05 * slow(1.0))
+        note(f"{received >> 10} KiB were read")
+        portd.assert_rows("closed", {})
+
+
 def test_slow_reader_gets_everything():
     with Portd() as portd, connect(portd) as sock:
         data = os.urandom(8 * MIB)

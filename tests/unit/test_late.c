@@ -152,6 +152,129 @@ Test(late, who_has_read_is_not_idle)
 	rig_close(&rig);
 }
 
+/* Fills what lies between its worker and a client that does not read, and waits for room. */
+static void send_all_that_fits(struct rig *rig, int client)
+{
+	static char bytes[65536];
+	struct conn *conn = eldest(rig);
+	int little = 8192;
+	cr_assert_eq(
+	        setsockopt(client, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little)), 0);
+	ssize_t n;
+	/* What has not reached the client yet makes room once more. */
+	struct pollfd p = {.fd = conn->watch.fd, .events = POLLOUT};
+	while (poll(&p, 1, 300) > 0) {
+		while ((n = send(conn->watch.fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+			conn_count_out(conn, (uint64_t)n);
+	}
+	cr_assert_eq(loop_change(&rig_worker(rig, 0)->loop, &conn->watch, EPOLLOUT), 0);
+}
+
+/* The client reads until its kernel takes more; that is far from what makes an event. */
+static void read_a_little(struct rig *rig, int client)
+{
+	char bytes[1024];
+	struct conn *conn = eldest(rig);
+	struct sock_progress before, after;
+	cr_assert_eq(sock_get_progress(conn->watch.fd, &before), 0);
+	do {
+		cr_assert_gt(recv(client, bytes, sizeof(bytes), 0), 0);
+		cr_assert_eq(sock_get_progress(conn->watch.fd, &after), 0);
+	} while (after.acked == before.acked);
+	cr_assert(after.is_pending);
+	struct pollfd p = {.fd = conn->watch.fd, .events = POLLOUT};
+	cr_assert_eq(poll(&p, 1, 0), 0, "there is an event for it");
+}
+
+Test(late, who_reads_slowly_is_not_idle)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.idle = MS(300);
+	int client = open_one(&rig);
+	send_all_that_fits(&rig, client);
+	for (int i = 0; i < 3; i++) {
+		read_a_little(&rig, client);
+		turn_late(&rig, MS(300));
+		cr_assert_eq(rig_worker(&rig, 0)->conns.open, 1, "look %d", i);
+		cr_assert_eq(conn_next_deadline(rig_worker(&rig, 0)), rig.now + MS(300));
+	}
+	/* What has made room in its kernel fills that, whenever that is; then it reads no longer. */
+	for (int i = 0; i < 50 && closed(&rig, CLOSE_IDLE) == 0; i++) {
+		(void)poll(NULL, 0, 100);
+		turn_late(&rig, MS(300));
+	}
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+Test(late, who_reads_slowly_is_not_evicted)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	int client = open_one(&rig);
+	struct worker *w = rig_worker(&rig, 0);
+	send_all_that_fits(&rig, client);
+	for (int i = 0; i < 3; i++) {
+		read_a_little(&rig, client);
+		turn_late(&rig, MS(300));
+		cr_assert_not(conn_evict(w, MS(300)), "look %d", i);
+	}
+	bool evicted = false;
+	for (int i = 0; i < 50 && !evicted; i++) {
+		(void)poll(NULL, 0, 100);
+		turn_late(&rig, MS(300));
+		evicted = conn_evict(w, MS(300));
+	}
+	cr_assert(evicted, "it reads no longer");
+	(void)close(client);
+	rig_close(&rig);
+}
+
+/* Nothing is left to be taken: what was taken when it last moved is no move since then. */
+Test(late, who_has_taken_everything_long_since_is_idle)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.idle = MS(100);
+	int client = open_one(&rig);
+	struct conn *conn = eldest(&rig);
+	cr_assert_eq(send(conn->watch.fd, "y", 1, MSG_NOSIGNAL), 1);
+	conn_count_out(conn, 1);
+	cr_assert_eq(rig_await(client), 'd');
+	struct sock_progress progress;
+	do {
+		(void)poll(NULL, 0, 10);
+		cr_assert_eq(sock_get_progress(conn->watch.fd, &progress), 0);
+	} while (progress.is_pending || progress.quiet_ms < 100);
+	cr_assert_eq(progress.acked, 1);
+	turn_late(&rig, MS(100));
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
+/* Nobody reads it, so it counts once. */
+Test(late, an_urgent_byte_is_a_first_byte)
+{
+	struct rig rig;
+	rig_init(&rig, 1, 4);
+	rig.config.first_byte = MS(300);
+	rig.config.idle = MS(400);
+	rig_open(&rig, &reader);
+	int client = rig_serve(&rig, 0);
+	struct pollfd p = {.fd = eldest(&rig)->watch.fd, .events = POLLPRI};
+	cr_assert_eq(send(client, "u", 1, MSG_OOB), 1);
+	cr_assert_eq(poll(&p, 1, 5000), 1);
+	turn_late(&rig, MS(300));
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, 1);
+	turn_late(&rig, MS(400));
+	cr_assert_eq(closed(&rig, CLOSE_IDLE), 1);
+	(void)close(client);
+	rig_close(&rig);
+}
+
 Test(late, what_was_said_in_time_is_answered_before_the_end_of_a_life)
 {
 	struct rig rig;
