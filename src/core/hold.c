@@ -93,6 +93,7 @@ static void put(struct worker *w, int fd, uint64_t age, const struct ticket *tic
 	held->dead = false;
 	held->ticket = *ticket;
 	held->evict_tried = false;
+	held->peers_asked = false;
 	atomic_fetch_add(&w->port->hold.count, 1);
 	/* Asks for nothing: EPOLLERR and EPOLLHUP come all the same. */
 	(void)loop_add(&w->loop, &held->watch, 0);
@@ -214,7 +215,7 @@ static enum step step_held(struct worker *w)
 	}
 	if (place_held(w))
 		return STEP_ON;
-	if (hold_room_is_passing(w))
+	if (hold_room_is_passing(w) || hold_room_awaits_peers(w))
 		return wait_until(w, w->now + HOLD_LOOK_NS, WORKER_LISTEN_OFF);
 
 	bool fds = hold_room_lacks_fds(w);
@@ -329,7 +330,8 @@ static enum step place(struct worker *w, int fd, int owner, const struct addr *p
 		return STEP_ON;
 	}
 	if (owner < 0 && age >= w->config->queue_timeout &&
-	        !hold_room_is_possible(w, ticket.priority) && !hold_room_is_passing(w)) {
+	        !hold_room_is_possible(w, ticket.priority) && !hold_room_is_passing(w) &&
+	        !hold_room_was_late(w)) {
 		counters_add_wait(&w->counters, age);
 		shed(w, fd, hold_room_lacks_fds(w) ? SHED_FDS : SHED_FULL, peer);
 		judge_undo(w, &ticket);

@@ -29,6 +29,8 @@ struct port;
 #define HOLD_PASS_NS (UINT64_C(50) * 1000000)
 /* How long nobody is shed for a slot that is only in passing. */
 #define HOLD_PASSING_NS (UINT64_C(5) * 1000000)
+/* Who was stopped with its peers minds that for so long. */
+#define HOLD_LATE_NS (UINT64_C(50) * 1000000)
 
 enum hold_pass {
 	HOLD_PASS_NONE,
@@ -65,7 +67,13 @@ struct held {
 	uint64_t offer;      /* the number of that offer … */
 	unsigned pass_to;    /* … and whom it was made to */
 	struct ticket ticket;
-	bool evict_tried;       /* for this client */
+	bool evict_tried; /* for this client */
+	/* The worker's last turn that was late, ns; 0: none that matters. */
+	uint64_t late_at;
+	/* Its peers have time until then to see what has happened, ns: for all who wait. */
+	uint64_t peers_until;
+	unsigned peers_kicks;   /* so many times they were told to */
+	bool peers_asked;       /* for this client */
 	uint64_t passing_since; /* a slot has been in passing, ns; 0: none is */
 	bool dead;              /* reset while held */
 	bool again;             /* step once more before the loop waits */

@@ -73,6 +73,59 @@ bool hold_room_is_passing(struct worker *w)
 	return w->now - w->held.passing_since < HOLD_PASSING_NS;
 }
 
+/* A peer has been told to turn, and has not begun to. */
+static bool is_peer_due(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->port->n_workers; i++) {
+		const struct worker *peer = &w->port->workers[i];
+		if (peer != w && !atomic_load(&peer->stalled) &&
+		        atomic_load(&peer->kicked))
+			return true;
+	}
+	return false;
+}
+
+bool hold_room_was_late(const struct worker *w)
+{
+	const struct held *held = &w->held;
+	bool is_news = held->late_at > 0 && w->now - held->late_at < HOLD_LATE_NS;
+	return w->port->n_workers > 1 && (is_news || w->now < held->peers_until);
+}
+
+static void kick_peers(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->port->n_workers; i++) {
+		if (i != w->id)
+			worker_kick(&w->port->workers[i]);
+	}
+}
+
+bool hold_room_awaits_peers(struct worker *w)
+{
+	struct held *held = &w->held;
+	/* Once for a client, or who is late ever again would never come to an end. */
+	if (!held->peers_asked && w->now >= held->peers_until && hold_room_was_late(w)) {
+		held->peers_asked = true;
+		held->late_at = 0;
+		held->peers_kicks = 1;
+		held->peers_until = w->now + HOLD_LATE_NS;
+		kick_peers(w);
+		return true;
+	}
+	if (w->now >= held->peers_until)
+		return false;
+	if (is_peer_due(w))
+		return true;
+	/* Who hears the second kick is through with what came along with the first. */
+	if (held->peers_kicks == 1) {
+		held->peers_kicks = 2;
+		kick_peers(w);
+		return true;
+	}
+	held->peers_until = w->now;
+	return false;
+}
+
 bool hold_room_is_possible(const struct worker *w, bool priority)
 {
 	const struct admit *admit = &w->port->admit;

@@ -30,6 +30,12 @@ bool hold_room_lacks_fds(const struct worker *w);
  * it into a connection, and does not. True for at most HOLD_PASSING_NS at a time: who took it may stand
  * still. Holder only. */
 bool hold_room_is_passing(struct worker *w);
+/* w was late, and so may its peers be: slots that their clients have given up meanwhile may still have to
+ * come free. */
+bool hold_room_was_late(const struct worker *w);
+/* If so: wakes the peers, and is true until they have turned; for HOLD_LATE_NS at most, and once for each
+ * held client. Until then nobody goes for want of a slot. Holder only. */
+bool hold_room_awaits_peers(struct worker *w);
 
 /* Could there be room for a client, of a priority source or not, although no ordinary slot is free?
  * Then it is worth holding even if its time is up, and with queue_timeout = infinity too. */

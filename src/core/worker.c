@@ -22,6 +22,8 @@
 
 /* By default a stack is as large as RLIMIT_STACK, which may be anything. */
 #define WORKER_STACK (2U * 1024U * 1024U)
+/* A wait that ends so long after its deadline was held up: by a stop, or for want of CPU. */
+#define WORKER_LATE_NS (10 * CLOCK_MSEC)
 
 static void listener_ready(struct watch *watch, uint32_t events)
 {
@@ -163,8 +165,24 @@ static void note_arrivals(struct worker *w)
 	w->arrived = accepted;
 }
 
+/* Takes what has happened before anybody is judged by the time. Returns how many events are left, which
+ * the loop has waited for. In so many batches everybody who was ready has had a turn. */
+static int catch_up(struct worker *w)
+{
+	uint32_t batches = atomic_load(&w->conns.open) / LOOP_BATCH + 2;
+	int n = loop_wait(&w->loop, 0);
+	while (n == LOOP_BATCH && batches-- > 0) {
+		loop_dispatch(&w->loop, n);
+		n = loop_wait(&w->loop, 0);
+	}
+	w->held.late_at = w->now;
+	return n < 0 ? 0 : n;
+}
+
 void worker_turn(struct worker *w, int n)
 {
+	if (n < 0)
+		n = catch_up(w);
 	loop_dispatch(&w->loop, n);
 	/* A batch that is not full was all that was ready. */
 	if (n < LOOP_BATCH)
@@ -193,12 +211,25 @@ static void end_turn(struct worker *w, uint64_t end)
 		w->held.since = end;
 }
 
+/* Waits for events, for the turn after the one that was over at `end`. Returns what worker_turn takes. Where
+ * the wait ends long after it should, the events can be from long before. */
+static int wait_for_turn(struct worker *w, uint64_t end)
+{
+	uint64_t deadline = worker_next_deadline(w);
+	int n = loop_wait(&w->loop, timeout_of(deadline, end));
+	w->now = clock_now();
+	uint64_t due = deadline > end ? deadline : end;
+	if (n < 0 || w->now < clock_add(due, WORKER_LATE_NS))
+		return n;
+	loop_dispatch(&w->loop, n);
+	return -EINTR;
+}
+
 static void run(struct worker *w)
 {
 	uint64_t end = clock_now();
 	while (w->phase != PORT_ENDED) {
-		int n = loop_wait(&w->loop, timeout_of(worker_next_deadline(w), end));
-		w->now = clock_now();
+		int n = wait_for_turn(w, end);
 		worker_turn(w, n);
 		end = clock_now();
 		end_turn(w, end);

@@ -216,7 +216,8 @@ int worker_init(struct worker *w, struct port *port, unsigned id, int wake_fd);
 void worker_destroy(struct worker *w);
 /* Starts its thread. Returns 0 or -errno. */
 int worker_start(struct worker *worker);
-/* One turn, at w->now, with the n events that its loop has waited for. */
+/* One turn, at w->now, with the n events that its loop has waited for. A negative n: it is late, and what
+ * has happened until w->now it has yet to see. */
 void worker_turn(struct worker *w, int n);
 
 /* Wakes a worker; any thread of any table (the number is the same in all). */

@@ -51,9 +51,8 @@ void loop_remove(struct loop *loop, struct watch *watch)
 int loop_wait(struct loop *loop, int timeout_ms)
 {
 	int n = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, timeout_ms);
-	/* EINTR is a turn without events; nothing else can happen to a valid epoll set.
-	 */
-	return n < 0 ? 0 : n;
+	/* Nothing but EINTR can happen to a valid epoll set. */
+	return n < 0 ? -errno : n;
 }
 
 void loop_dispatch(struct loop *loop, int n)

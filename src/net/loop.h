@@ -41,8 +41,8 @@ int loop_change(struct loop *loop, struct watch *watch, uint32_t events);
 /* Takes watch->fd out of the set; the watch keeps its descriptor. */
 void loop_remove(struct loop *loop, struct watch *watch);
 
-/* Waits up to timeout_ms (-1: for ever). Returns the number of events, 0 also when
- * interrupted. */
+/* Waits up to timeout_ms (-1: for ever). Returns the number of events, or -EINTR: there may be
+ * some all the same. */
 int loop_wait(struct loop *loop, int timeout_ms);
 /* Calls ready() of each of the n events waited for. */
 void loop_dispatch(struct loop *loop, int n);

@@ -80,6 +80,26 @@ def test_in_the_middle_of_a_turn():
         portd.assert_rows("closed", {"idle": 1})
 
 
+@for_each(workers=("1", "2"))
+def test_the_queue(workers):
+    """Slots that came free while portd was stopped are for those who wait, however long it was."""
+    with Portd({"shed.queue_timeout": ms(LIMIT), "budget.max_connections": "4", "workers.count": workers}) as portd:
+        crowd = portd.crowd()
+        served = portd.fill(crowd, 4)
+        began = time.monotonic()
+        waiting = crowd.connect(4, send=b"ping")
+        portd.wait_until(lambda s: s["budget"]["held"] == 1 and s["listener"]["queue_depth"] == 3, 5,
+                         "they wait", crowd)
+        portd.pause()
+        tap.only_within(began, LIMIT, "clients that wait")
+        for client in served:
+            client.close()
+        crowd.run(1.5 * LIMIT)
+        portd.resume()
+        crowd.wait_served(waiting)
+        portd.assert_rows("shed", {})
+
+
 def test_a_request():
     """Who has asked before the deadline of the control socket is answered after it, if that is portd's
     fault."""

@@ -275,6 +275,91 @@ Test(late, an_urgent_byte_is_a_first_byte)
 	rig_close(&rig);
 }
 
+/* As after a stop: the events are there, and the wait has brought none. */
+static void turn_interrupted(struct rig *rig, unsigned id, uint64_t ns)
+{
+	rig->now += ns;
+	rig_work(rig, id, -EINTR);
+}
+
+/* More than a batch of others have something to say, too. */
+Test(late, a_slot_that_came_free_meanwhile_is_the_held_clients)
+{
+	enum {
+		TALKERS = LOOP_BATCH + 6
+	};
+	struct rig rig;
+	int talker[TALKERS];
+	rig_init(&rig, 1, TALKERS + 1);
+	rig.config.queue_timeout = MS(300);
+	rig_open(&rig, &reader);
+	int first = rig_serve(&rig, 0);
+	for (int i = 0; i < TALKERS; i++)
+		talker[i] = rig_serve(&rig, 0);
+	int waiting = rig_connect(&rig);
+	RIG_UNTIL(&rig, 0, rig.port->hold.count == 1);
+	struct list *youngest = rig_worker(&rig, 0)->conns.living.prev;
+	for (int i = 0; i < TALKERS; i++)
+		cr_assert_eq(send(talker[i], "x", 1, MSG_NOSIGNAL), 1);
+	struct pollfd p = {.fd = container_of(youngest, struct conn, life)->watch.fd,
+	        .events = POLLIN};
+	cr_assert_eq(poll(&p, 1, 5000), 1);
+	(void)close(first);
+	await_readable(&rig);
+	turn_interrupted(&rig, 0, MS(5000));
+	cr_assert_eq(rig_counts(&rig).shed[SHED_FULL], 0);
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, TALKERS + 1);
+	for (int i = 0; i < TALKERS; i++)
+		(void)close(talker[i]);
+	(void)close(waiting);
+	rig_close(&rig);
+}
+
+/* A slot with each of two workers; 0 holds a client, and the client of 1 has gone while both were stopped. */
+static int hold_while_stopped(struct rig *rig, int *ret_stays)
+{
+	rig_init(rig, 2, 2);
+	rig->config.queue_timeout = MS(300);
+	rig_open(rig, &reader);
+	*ret_stays = rig_serve(rig, 0);
+	int goes = rig_serve(rig, 1), waiting = rig_connect(rig);
+	RIG_UNTIL(rig, 0, rig->port->hold.count == 1);
+	struct pollfd p = {.fd = rig_newest(rig, 1)->watch.fd, .events = POLLIN};
+	(void)close(goes);
+	cr_assert_eq(poll(&p, 1, 5000), 1);
+	turn_interrupted(rig, 0, MS(5000));
+	cr_assert_eq(rig_counts(rig).shed[SHED_FULL], 0, "worker 1 has not turned yet");
+	return waiting;
+}
+
+Test(late, a_slot_that_a_peer_has_still_to_free_is_the_held_clients)
+{
+	struct rig rig;
+	int stays, waiting = hold_while_stopped(&rig, &stays);
+	(void)rig_run(&rig, MS(100), 1000);
+	cr_assert_eq(rig_counts(&rig).shed[SHED_FULL], 0);
+	cr_assert_eq(port_connections(rig.port), 2);
+	(void)close(stays);
+	(void)close(waiting);
+	rig_close(&rig);
+}
+
+Test(late, a_peer_that_does_not_turn_is_not_waited_for_long)
+{
+	struct rig rig;
+	int stays, waiting = hold_while_stopped(&rig, &stays);
+	/* Late again and again: it ends all the same. */
+	for (uint64_t ns = 0; ns < HOLD_LATE_NS; ns += MS(10)) {
+		cr_assert_eq(rig_counts(&rig).shed[SHED_FULL], 0);
+		turn_interrupted(&rig, 0, MS(10));
+	}
+	cr_assert_eq(rig_counts(&rig).shed[SHED_FULL], 1);
+	cr_assert_eq(rig_await(waiting), 'r');
+	(void)close(stays);
+	(void)close(waiting);
+	rig_close(&rig);
+}
+
 Test(late, what_was_said_in_time_is_answered_before_the_end_of_a_life)
 {
 	struct rig rig;
