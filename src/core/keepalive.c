@@ -3,7 +3,7 @@
  *
  * Invariants: `next` is on the list of the living, or NULL; no more than one probe in
  * KEEPALIVE_PACE_NS is asked for by all workers together, but for a batch at once; nobody is closed
- * here.
+ * here but who has left unanswered what the kernel sent again and again.
  *
  * Reads next: listener.c.
  */
@@ -79,20 +79,46 @@ static void give_back_rest(struct worker *w)
 	k->granted = 0;
 }
 
-/* Is it to be probed in this round? */
-static bool is_due(struct conn *conn, uint64_t round_ns)
+/* Is it one of those that are looked at in this round? */
+static bool is_due(const struct conn *conn, uint64_t round_ns)
 {
 	const struct worker *w = conn->worker;
-	if (conn->unanswered > 0) {
-		if (!sock_is_answered(conn->watch.fd))
-			return true;
-		conn->unanswered = 0;
-		return false;
-	}
-	/* What the client has not taken yet is sent again until it answers. */
 	uint8_t rounds = (uint8_t)(conn->phase - w->keepalive.round);
-	return !conn->unsent && rounds % KEEPALIVE_EVERY == 0 &&
-	       w->now >= conn->active + round_ns * (KEEPALIVE_EVERY / 2);
+	return conn->unanswered > 0 ||
+	       (rounds % KEEPALIVE_EVERY == 0 &&
+	               w->now >= conn->active + round_ns * (KEEPALIVE_EVERY / 2));
+}
+
+static void count_unanswered(struct conn *conn)
+{
+	if (conn->unanswered < UINT8_MAX)
+		conn->unanswered++;
+}
+
+enum verdict {
+	LEAVE,
+	PROBE,
+	CLOSE
+};
+
+static enum verdict look(struct conn *conn, uint64_t round_ns)
+{
+	struct sock_silence silence;
+	if (!is_due(conn, round_ns))
+		return LEAVE;
+	if (sock_get_silence(conn->watch.fd, &silence) < 0 ||
+	        (silence.tries == 0 && (conn->unanswered > 0 || silence.is_pending))) {
+		conn->unanswered = 0;
+		return LEAVE;
+	}
+	if (!silence.is_pending)
+		return PROBE;
+	/* What the kernel sends again is as good as a probe. It would go on for a quarter of an hour, and
+	 * TCP_USER_TIMEOUT would end those, too, that are alive and take nothing. */
+	count_unanswered(conn);
+	return conn->unanswered > SOCK_PROBES && silence.tries >= KEEPALIVE_RESENDS
+	               ? CLOSE
+	               : LEAVE;
 }
 
 static void probe(struct conn *conn)
@@ -101,8 +127,7 @@ static void probe(struct conn *conn)
 	w->keepalive.granted--;
 	sock_probe(conn->watch.fd);
 	counters_add(&w->counters, COUNTER_PROBES, 1);
-	if (conn->unanswered < UINT8_MAX)
-		conn->unanswered++;
+	count_unanswered(conn);
 }
 
 /* The client that is held is on no list. It is one at most. */
@@ -130,7 +155,8 @@ void keepalive_turn(struct worker *w)
 	/* None twice in a turn. */
 	while (k->next && looks < KEEPALIVE_LOOKS && looks < open && may_probe) {
 		struct conn *conn = container_of(k->next, struct conn, life);
-		if (is_due(conn, round_ns)) {
+		enum verdict verdict = look(conn, round_ns);
+		if (verdict == PROBE) {
 			uint64_t at = k->granted > 0 ? 0 : reserve(w);
 			if (at > w->now) {
 				k->at = at;
@@ -141,6 +167,8 @@ void keepalive_turn(struct worker *w)
 		}
 		k->next = after(w, k->next);
 		looks++;
+		if (verdict == CLOSE)
+			conn_close(conn, CLOSE_TIMEOUT);
 		if (!k->next && looks < open)
 			begin_round(w, round_ns);
 	}

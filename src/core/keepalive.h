@@ -6,16 +6,18 @@
  * net.core.netdev_max_backlog packets (1,000 a CPU) get through; the others are lost, again with every
  * retry, and live clients are closed. So the kernel's timers are set to the longest there is
  * (sock_set_keepalive), and each worker asks for the probes of its silent connections itself
- * (sock_probe), a few at a time. Whether one was answered the kernel says (sock_is_answered), and
+ * (sock_probe), a few at a time. Whether one was answered the kernel says (sock_get_silence), and
  * after SOCK_PROBES in a row that were not it ends the connection by itself: the service finds
- * ETIMEDOUT. While a worker stands still nobody is probed, and so nobody is closed.
+ * ETIMEDOUT. While a worker stands still nobody is probed, and so nobody is closed. Where something is on
+ * its way to a client the kernel does not probe, but sends that again; it would give up only after
+ * net.ipv4.tcp_retries2. Then the worker looks in each round, too, and closes the connection itself.
  *
  *   period  T of [timeouts] keepalive, or more where KEEPALIVE_RATE would not be enough for so many
  *           connections. It is walked through in KEEPALIVE_ROUNDS rounds: in each a worker looks
  *           at all of its connections.
  *   first   In every KEEPALIVE_EVERY-th round, another one for each, a connection is probed if it has
  *           been silent for half as many rounds.
- *   then    In every round as long as the last probe is unanswered.
+ *   then    In every round as long as the last probe, or what was sent again, is unanswered.
  *
  * So a dead peer is closed 14 to 22 rounds after its end: 0.7 to 1.1 periods.
  *
@@ -33,6 +35,8 @@ struct worker;
 
 #define KEEPALIVE_ROUNDS 20U
 #define KEEPALIVE_EVERY  8U
+/* So often the kernel must have sent again before the worker closes. */
+#define KEEPALIVE_RESENDS 3U
 /* First probes a second, of all workers together. */
 #define KEEPALIVE_RATE 5000U
 

@@ -85,14 +85,6 @@ void sock_probe(int fd)
 	(void)set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
 }
 
-bool sock_is_answered(int fd)
-{
-	struct tcp_info info = {0};
-	socklen_t len = sizeof(info);
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
-	       info.tcpi_probes == 0;
-}
-
 bool sock_is_flushed(int fd)
 {
 	int pending = 0;

@@ -45,10 +45,19 @@ int sock_get_progress(int fd, struct sock_progress *ret_progress);
 /* Keepalive, for a listener: what it accepts inherits it. On: the kernel probes by itself only after
  * SOCK_KEEPALIVE_MAX of silence; sock_probe asks for more. Returns 0 or -errno. */
 int sock_set_keepalive(int fd, bool on);
-/* One probe now, with the kernel's next tick, if nothing has come for a second, and nothing that was
- * sent is unacknowledged. */
+/* One probe now, with the kernel's next tick, if nothing has come for a second. Not while something that was
+ * sent is unacknowledged (sock_get_silence): then the kernel sends that again, as long as
+ * net.ipv4.tcp_retries2 says, and would look at this timer each second. */
 void sock_probe(int fd);
-/* False if the last probe is unanswered so far. */
-bool sock_is_answered(int fd);
+
+/* What the peer's kernel has not answered so far. */
+struct sock_silence {
+	unsigned
+	        tries; /* probes, or times that the same bytes went out again; 0: it has answered */
+	bool is_pending; /* something that was sent is not acknowledged yet */
+};
+
+/* Returns 0 or -errno. One system call. */
+int sock_get_silence(int fd, struct sock_silence *ret_silence);
 
 #endif

@@ -14,12 +14,27 @@ CABLE = ("10.98.7.1", "10.98.7.2")
 CLIENTS = 40
 
 # Says that it is there. For each line that comes it asks all its connections, opened at the first,
-# and says how many have echoed.
+# and says how many have echoed; for "half" every other one asks, and none waits; for "deaf" one more
+# sends until nothing more can be sent, and takes nothing.
 CLIENT = """
 import socket, sys
 clients = []
 print(0, flush=True)
-while sys.stdin.readline():
+for line in sys.stdin:
+    if line.strip() == "half":
+        for client in clients[::2]:
+            client.sendall(b"x")
+        print(0, flush=True)
+        continue
+    if line.strip() == "deaf":
+        deaf = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+        deaf.settimeout(0.3)
+        try:
+            while True:
+                deaf.sendall(bytes(65536))
+        except TimeoutError:
+            print(1, flush=True)
+        continue
     while len(clients) < int(sys.argv[3]):
         clients.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 10))
     for client in clients:
@@ -47,9 +62,9 @@ class Client:
         check(line, "a client says nothing, or has ended")
         return int(line)
 
-    def served(self):
+    def served(self, line=""):
         """How many are, now."""
-        self.process.stdin.write("\n")
+        self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         return self.said()
 
@@ -69,7 +84,7 @@ def need_namespaces():
 
 @for_each(table=TABLES)
 def test_a_cable_that_is_cut(table):
-    """TCP keepalive finds who is dead, and him alone."""
+    """Keepalive finds who is dead, and him alone; also where the kernel does not probe, but sends again."""
     need_namespaces()
     script = 'ip link set lo up; exec "$@"'
     with Portd({"listener.address": "0.0.0.0:0", "timeouts.keepalive": "3s"}, table=table,
@@ -77,6 +92,7 @@ def test_a_cable_that_is_cut(table):
         here = ["nsenter", f"--net=/proc/{portd.process.pid}/ns/net"]
         living = Client(portd, here, "127.0.0.1")
         equal(living.served(), CLIENTS, "clients of this machine")
+        equal(living.served("deaf"), 1, "one that takes nothing")
         dying = Client(portd, ["unshare", "-n"], CABLE[0])
         run(*here, "ip", "link", "add", "portd0", "type", "veth", "peer", "name", "portd1",
             "netns", str(dying.process.pid))
@@ -84,11 +100,16 @@ def test_a_cable_that_is_cut(table):
         there = ["nsenter", f"--net=/proc/{dying.process.pid}/ns/net"]
         run(*there, "sh", "-euc", f"ip addr add {CABLE[1]}/24 dev portd1; ip link set portd1 up")
         equal(dying.served(), CLIENTS, "clients of the other machine")
-        equal(portd.stats()["budget"]["connections"], 2 * CLIENTS, "connections")
+        equal(portd.stats()["budget"]["connections"], 2 * CLIENTS + 1, "connections")
+        # To half of them an answer is under way when the cable is cut.
+        portd.pause()
+        dying.served("half")
         run(*there, "ip", "link", "set", "portd1", "down")
+        portd.resume()
         portd.wait_until(lambda s: s["closed"]["timeout"] == CLIENTS, 12, "the dead are closed")
         equal(living.served(), CLIENTS, "clients of this machine")
         portd.assert_rows("closed", {"timeout": CLIENTS})
+        equal(portd.stats()["budget"]["connections"], CLIENTS + 1, "who takes nothing is alive")
         living.close()
         dying.close()
 

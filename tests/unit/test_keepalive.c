@@ -4,7 +4,7 @@
  */
 #include "rig.h"
 
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 
 #include "core/keepalive.h"
 
@@ -15,12 +15,26 @@ int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 
 static bool is_unanswered;
+/* Something is on its way to the client, and has gone out so often again; the last time after its last
+ * acknowledgement, or before. */
+static bool is_pending;
+static uint8_t resends;
+static bool has_acked;
 
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
 	int r = __real_getsockopt(fd, level, name, value, len);
-	if (level == IPPROTO_TCP && name == TCP_INFO && is_unanswered)
-		((struct tcp_info *)value)->tcpi_probes = 1;
+	if (level != IPPROTO_TCP || name != TCP_INFO)
+		return r;
+	struct tcp_info *info = value;
+	if (is_unanswered)
+		info->tcpi_probes = 1;
+	if (is_pending) {
+		info->tcpi_unacked = 1;
+		info->tcpi_retransmits = resends;
+		info->tcpi_last_data_sent = 200;
+		info->tcpi_last_ack_recv = has_acked ? 100 : 5000;
+	}
 	return r;
 }
 
@@ -53,7 +67,7 @@ static void open_all(struct rig *rig, unsigned workers, int *client, unsigned n)
 	rig_init(rig, workers, n * workers);
 	rig->config.keepalive = KEEP;
 	rig_open(rig, &silent);
-	is_unanswered = false;
+	is_unanswered = is_pending = has_acked = false;
 	for (unsigned i = 0; i < n * workers; i++)
 		client[i] = rig_serve(rig, i % workers);
 }
@@ -194,5 +208,46 @@ Test(keepalive, connections_end_while_it_goes_round)
 		(void)rig_run(&rig, ROUND / 4, 100);
 	}
 	cr_assert_null(w->keepalive.next);
+	close_all(&rig, client, CLIENTS);
+}
+
+/* Who has left unanswered what was sent to him is closed, in the time in which probes would have done it;
+ * he is not probed. */
+Test(keepalive, what_is_sent_again_is_as_good_as_a_probe)
+{
+	static int client[CLIENTS];
+	struct rig rig;
+	open_all(&rig, 2, client, CLIENTS / 2);
+	is_pending = true;
+	resends = 3;
+	(void)rig_run(&rig, 14 * ROUND - CLOCK_MSEC, 10000);
+	cr_assert_eq(rig_counts(&rig).closed[CLOSE_TIMEOUT], 0);
+	(void)rig_run(&rig, 10 * ROUND, 10000);
+	cr_assert_eq(rig_counts(&rig).closed[CLOSE_TIMEOUT], CLIENTS);
+	cr_assert_eq(probes(&rig), 0);
+	close_all(&rig, client, CLIENTS);
+}
+
+Test(keepalive, who_acknowledges_or_was_asked_too_little_stays)
+{
+	static int client[CLIENTS];
+	struct rig rig;
+	open_all(&rig, 1, client, CLIENTS);
+	is_pending = true;
+	resends = 2;
+	(void)rig_run(&rig, 3 * KEEP, 10000);
+	resends = 3;
+	has_acked = true;
+	(void)rig_run(&rig, ROUND, 10000);
+	has_acked = false;
+	/* From the beginning. */
+	(void)rig_run(&rig, 10 * ROUND, 10000);
+	has_acked = true;
+	(void)rig_run(&rig, 3 * KEEP, 10000);
+	resends = 0;
+	has_acked = false;
+	(void)rig_run(&rig, 3 * KEEP, 10000);
+	cr_assert_eq(rig_worker(&rig, 0)->conns.open, CLIENTS);
+	cr_assert_eq(probes(&rig), 0);
 	close_all(&rig, client, CLIENTS);
 }
