@@ -12,6 +12,7 @@
 #include <sys/sysinfo.h>
 
 #include "base/cpus.h"
+#include "base/own.h"
 #include "core/cgroup.h"
 
 static void visit(const char *folder, const struct cgroup_files *files, void *arg)
@@ -42,6 +43,21 @@ static uint64_t nofile_usable(const struct rlimit *nofile)
 	return nr_open < nofile->rlim_max ? nr_open : nofile->rlim_max;
 }
 
+/* Of what there is for a connection, LIMITS_MEMORY_CONNECTION, the kernel takes the most. The limits of a
+ * process (ulimit -v and -d, setrlimit(2)) count portd's own part alone: an eighth is more than that. */
+#define OWN_PART 8
+
+static uint64_t memory_of_process(uint64_t memory)
+{
+	static const int resources[] = {RLIMIT_AS, RLIMIT_DATA};
+	struct rlimit r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(resources); i++)
+		if (getrlimit(resources[i], &r) == 0 && r.rlim_cur < memory / OWN_PART)
+			memory = r.rlim_cur * OWN_PART;
+	return memory;
+}
+
 int limits_probe(struct machine *ret)
 {
 	struct machine m = {.cpus = cpus_allowed()};
@@ -54,8 +70,8 @@ int limits_probe(struct machine *ret)
 	m.nofile_soft = nofile.rlim_cur;
 	if (m.nofile_soft > m.nofile_hard)
 		m.nofile_soft = m.nofile_hard;
-	m.memory = limits_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup",
-	        (uint64_t)info.totalram * info.mem_unit);
+	m.memory = memory_of_process(limits_cgroup_memory("/proc/self/cgroup",
+	        "/sys/fs/cgroup", (uint64_t)info.totalram * info.mem_unit));
 	*ret = m;
 	return 0;
 }

@@ -55,6 +55,18 @@ def test_max_connections_and_a_reload(table):
 
 
 @for_each(table=TABLES)
+def test_what_a_process_may_have_is_memory_too(table):
+    """ulimit -v: the books of the sources grow with the connections that there may be."""
+    with Portd({"budget.max_connections": "auto"}, table=table, env=preload(),
+               wrapper=["prlimit", "--as=200000000"]) as portd:
+        budget = portd.stats()["budget"]
+        equal(budget["bound_by"], "memory", "what binds")
+        at_most(budget["max_connections"], 200000000 // 1024 // 2, "slots")
+        crowd = portd.crowd()
+        crowd.wait_served(crowd.connect(50, send=b"x"))
+
+
+@for_each(table=TABLES)
 def test_what_only_checks_says_the_same(table):
     args = ("-o", f"workers.fd_table={table}", "-t")
     result = once.portd("-c", "/dev/null", *args, env=preload())
