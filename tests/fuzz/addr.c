@@ -120,10 +120,9 @@ static void check_members(char *text, const struct prefix_set *set)
 {
 	struct model m = {.n = 0};
 	struct addr probe[ITEMS_MAX];
-	char *rest = NULL;
+	char *rest = NULL, *item = strtok_r(text, ", \t\r\n", &rest);
 
-	for (char *item = strtok_r(text, ", \t\r\n", &rest); item && m.n < ITEMS_MAX;
-	        item = strtok_r(NULL, ", \t\r\n", &rest)) {
+	for (; item && m.n < ITEMS_MAX; item = strtok_r(NULL, ", \t\r\n", &rest)) {
 		FUZZ_CHECK(prefix_set_parse(item, &m.item[m.n], NULL, NULL) == 0 &&
 		                   prefix_set_count(m.item[m.n]) == 1,
 		        "'%s' is right in a list, and wrong alone", item);
@@ -135,7 +134,7 @@ static void check_members(char *text, const struct prefix_set *set)
 		m.n++;
 	}
 	/* A longer list is not looked at in full. */
-	for (size_t i = 0; i < m.n && !rest[0]; i++) {
+	for (size_t i = 0; i < m.n && !item; i++) {
 		struct addr below = neighbour(&probe[i], false);
 		struct addr above = neighbour(&probe[i], true);
 
