@@ -33,7 +33,7 @@ MAIN = {
 # The same of calls that a sanitizer makes, too.
 LIMITS = {
     "prlimit64 EPERM 2": "cannot find out what this machine allows",
-    "prlimit64 EPERM 4": "cannot raise the limit of open descriptors",
+    "prlimit64 EPERM 7": "cannot raise the limit of open descriptors",
 }
 # The same of each thread's, for a kind of tables.
 EACH = {
