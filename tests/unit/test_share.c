@@ -137,3 +137,60 @@ Test(share, is_even_again_after_being_full)
 	assert_even(&c);
 	crowd_close(&c);
 }
+
+/* Worker 1 stands still, and nobody has noticed: worker 0 has its share, and one above it. */
+static void crowd_come_to_one(struct crowd *c)
+{
+	crowd_open(c, 2, CLIENTS_MAX);
+	struct worker *w = rig_worker(&c->rig, 0);
+	while (open_of(c, 0) < WORKER_SHARE_MIN)
+		c->client[c->n++] = rig_serve(&c->rig, 0);
+	cr_assert(w->blocked & WORKER_BLOCK_SHARE, "it would be woken all the time");
+	c->client[c->n++] = rig_connect(&c->rig);
+	rig_turn(&c->rig, 0);
+	cr_assert_eq(open_of(c, 0), WORKER_SHARE_MIN, "a peer has less");
+	c->rig.now += 10 * CLOCK_MSEC;
+	for (int i = 0; i < 3; i++)
+		rig_turn(&c->rig, 0);
+}
+
+Test(share, who_is_out_comes_back_where_nobody_else_takes_the_work)
+{
+	static struct crowd c;
+	crowd_come_to_one(&c);
+	cr_assert_eq(open_of(&c, 0), WORKER_SHARE_MIN + 1, "the client is left behind");
+	crowd_close(&c);
+}
+
+Test(share, more_than_the_share_is_taken_once)
+{
+	static struct crowd c;
+	crowd_come_to_one(&c);
+	while (open_of(&c, 1) < WORKER_SHARE_MIN)
+		c.client[c.n++] = rig_serve(&c.rig, 1);
+	rig_turn(&c.rig, 0);
+	/* Both accept again; 0 may have two more than 1, which is one more than it has. */
+	rig_worker(&c.rig, 0)->batch = 8;
+	for (int i = 0; i < 4; i++)
+		c.client[c.n++] = rig_connect(&c.rig);
+	rig_turn(&c.rig, 0);
+	cr_assert_eq(open_of(&c, 0), WORKER_SHARE_MIN + 2);
+	crowd_close(&c);
+}
+
+/* As a busy queue is asked for more at a time, but not if asking has been in vain. */
+Test(share, a_batch_grows_the_later_the_more_often_the_queue_was_empty)
+{
+	static struct crowd c;
+	crowd_open(&c, 1, CLIENTS_MAX);
+	struct worker *w = rig_worker(&c.rig, 0);
+	w->now = c.rig.now;
+	worker_accept(w);
+	worker_accept(w);
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(w->batch, 1, "after %d turns", i);
+		c.client[c.n++] = rig_serve(&c.rig, 0);
+	}
+	cr_assert_eq(w->batch, 2);
+	crowd_close(&c);
+}
