@@ -132,6 +132,9 @@ static const struct mistake shapes[] = {
         {"[listener]\nbacklgo = 5\n",
                 "a:2: [listener] backlgo: 'backlgo' is no key of this "
                 "section; did you mean 'backlog'?; allowed: address, backlog"},
+        {"[listener]\nbacklogg = 5\n",
+                "a:2: [listener] backlogg: 'backlogg' is no key of this "
+                "section; did you mean 'backlog'?"},
         {"[listener]\nBacklog = 5\n",
                 "a:2: [listener] Backlog: 'Backlog' is no key of this "
                 "section; did you mean 'backlog'?"},
@@ -240,6 +243,10 @@ Test(config, all_mistakes_are_told_not_only_the_first)
 	        "-o listener.backlog=-5: [listener] backlog: '-5' is not understood",
 	        "-o nowhere.x=1: [nowhere]: 'nowhere' is no section",
 	        "a:9: [shed] answer: 'message' needs a text");
+	/* Two in one line: what is left of the name is empty. */
+	write_text("b", "[ ;x\n");
+	cr_assert_eq(load("b", &c, NULL, NULL), 1);
+	assert_said(2, "b:1: '[ ;x' has no ']'", "b:1: []: '' is no section");
 }
 
 Test(config, a_wrong_message_is_one_mistake_not_two)

@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -11,6 +12,7 @@
 #include "base/own.h"
 #include "core/config_file.h"
 #include "config_files.h"
+#include "net/prefix.h"
 
 TestSuite(config_print, .init = enter, .fini = leave);
 
@@ -281,6 +283,45 @@ Test(config_print, the_template_is_the_defaults)
 	cr_assert_eq(keys, 36);
 	cr_assert_eq(load("a", &c, NULL, NULL), 0, "%s", said);
 	assert_same(&c, &defaults);
+}
+
+Test(config_print, the_template_is_what_is_installed)
+{
+	const char *top = getenv("top_srcdir");
+	char path[PATH_MAX], line[256], installed[256];
+	OWN_FILE FILE *f = fopen("b", "w+");
+
+	cr_assert(top, "no top_srcdir");
+	(void)snprintf(path, sizeof(path), "%s/etc/portd.conf", top);
+	OWN_FILE FILE *conf = fopen(path, "r");
+
+	cr_assert(f && conf, "%s: %m", path);
+	config_print_template(f);
+	rewind(f);
+	while (fgets(line, sizeof(line), f)) {
+		cr_assert(fgets(installed, sizeof(installed), conf));
+		cr_assert_str_eq(line, installed);
+	}
+	cr_assert_null(fgets(installed, sizeof(installed), conf));
+}
+
+Test(config_print, a_copy_shares_its_lists_and_outlives_what_it_is_a_copy_of)
+{
+	struct config c = load_text("[source]\nallow = 10.0.0.0/8 ::/0\n"
+	                            "deny = 10.1.0.0/16\npriority = 192.0.2.1\n");
+	struct config copy;
+
+	config_share(&c, &copy);
+	config_release(&c);
+	cr_assert_eq(prefix_set_count(copy.source_allow), 2);
+	cr_assert_eq(prefix_set_count(copy.source_deny), 1);
+	cr_assert_eq(prefix_set_count(copy.source_priority), 1);
+	config_release(&copy);
+	/* A default owns no memory, however it was written: nobody has to release it. */
+	c = load_text("[source]\nallow =\ndeny =\npriority =\n");
+	cr_assert_null(c.source_allow);
+	cr_assert_null(c.source_deny);
+	cr_assert_null(c.source_priority);
 }
 
 static void note_changed(const char *key, void *arg)

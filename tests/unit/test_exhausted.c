@@ -197,12 +197,18 @@ Test(exhausted, a_configuration_is_read_whole_or_not_at_all, .init = enter, .fin
 	                "[shed]\nmessage = busy\\n\n");
 	cr_assert_eq(mkdir("a.d", 0755), 0);
 	write_text("a.d/10.conf", "[source]\ndeny = 10.1.0.0/16, 10.3.0.0/16\n");
+	char slashes[200];
+	memset(slashes, '/', sizeof(slashes));
 	int next = next_fd();
 	while (r < 0) {
+		char path[256], override[100];
 		cr_assert_lt(++n, 200);
+		/* Names are kept for as long as the process lives: each time others. */
+		(void)snprintf(path, sizeof(path), ".%.*sa", (int)n, slashes);
+		(void)snprintf(
+		        override, sizeof(override), "source.priority=192.0.2.%u/32", n);
 		refuse_in = n;
-		r = load("a", &config, "source.priority=192.0.2.0/24",
-		        "service.type=echo");
+		r = load(path, &config, override, "service.type=echo");
 		bool was_refused = refuse_in == 0;
 		refuse_in = 0;
 		cr_assert_eq(
