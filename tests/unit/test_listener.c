@@ -440,11 +440,13 @@ Test(listener, what_fails_now_has_not_failed_for_ever)
 	struct pollfd queue;
 	rig_init(&rig, 2, 8);
 	rig_open(&rig, &(const struct service){.name = "none", .fds_per_connection = 1});
+	_Atomic uint64_t *failed_at = &rig_worker(&rig, 0)->failed_at;
+	rig.port->stuck_from = clock_now() - 2 * CLOCK_SEC;
+	atomic_store(failed_at, clock_now());
+	cr_assert_eq(port_check_listener(rig.port), 0, "nobody waits");
 	int client = rig_connect(&rig);
 	queue = (struct pollfd){.fd = rig.port->listen_fd, .events = POLLIN};
 	cr_assert_eq(poll(&queue, 1, 5000), 1);
-	_Atomic uint64_t *failed_at = &rig_worker(&rig, 0)->failed_at;
-	atomic_store(failed_at, clock_now());
 	cr_assert_eq(port_check_listener(rig.port), 0, "at the first look");
 	cr_assert_eq(port_check_listener(rig.port), 0, "and at the next");
 	rig.port->stuck_from -= 2 * CLOCK_SEC;
@@ -455,6 +457,11 @@ Test(listener, what_fails_now_has_not_failed_for_ever)
 	cr_assert_eq(port_check_listener(rig.port), PORT_ACCEPTS_NOTHING);
 	atomic_store(failed_at, 0);
 	cr_assert_eq(port_check_listener(rig.port), 0);
+	atomic_store(failed_at, clock_now());
+	cr_assert_eq(port_check_listener(rig.port), 0, "it begins anew");
+	rig.port->stuck_from -= 2 * CLOCK_SEC;
+	rig.port->stuck_at--;
+	cr_assert_eq(port_check_listener(rig.port), 0, "one was accepted since");
 	(void)close(client);
 	rig_close(&rig);
 }
