@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -137,4 +138,45 @@ Test(bucket_shared, the_same_limits_again_change_nothing)
 	bucket_shared_set(&s, 100, 7, START);
 	cr_assert_eq(bucket_shared_tokens(&s, START), 1, "what the burst has grown by");
 	bucket_shared_destroy(&s);
+}
+
+struct look {
+	struct bucket_shared s;
+	bool waits; /* it asks for the time, not for the tokens */
+	_Atomic bool over;
+};
+
+static void *look_once(void *arg)
+{
+	struct look *look = arg;
+
+	if (look->waits)
+		(void)bucket_shared_wait(&look->s, START);
+	else
+		(void)bucket_shared_tokens(&look->s, START);
+	atomic_store(&look->over, true);
+	return NULL;
+}
+
+/* What it reads is of one moment, and it gives nobody's lock away. */
+Test(bucket_shared, who_only_looks_waits_for_who_is_taking)
+{
+	for (int waits = 0; waits <= 1; waits++) {
+		struct look look = {.waits = waits > 0};
+		pthread_t thread;
+
+		bucket_shared_init(&look.s);
+		bucket_shared_set(&look.s, 3, 4, START);
+		(void)pthread_mutex_lock(&look.s.lock);
+		cr_assert_eq(pthread_create(&thread, NULL, look_once, &look), 0);
+		uint64_t end = clock_now() + 50 * CLOCK_MSEC;
+
+		while (!atomic_load(&look.over) && clock_now() < end)
+			(void)poll(NULL, 0, 1);
+		cr_assert_not(atomic_load(&look.over));
+		(void)pthread_mutex_unlock(&look.s.lock);
+		cr_assert_eq(pthread_join(thread, NULL), 0);
+		cr_assert(atomic_load(&look.over));
+		bucket_shared_destroy(&look.s);
+	}
 }

@@ -117,6 +117,33 @@ Test(hold, a_slot_in_passing_is_not_waited_for_long)
 	rig_close(&rig);
 }
 
+/* 0 gives the role up with the turn that finds the queue empty, and takes it again in the next one. */
+Test(hold, a_slot_in_passing_is_waited_for_again_by_the_next_holder)
+{
+	struct rig rig;
+	int client[3];
+	client[1] = come_while_a_slot_is_in_passing(&rig, &client[0]);
+	worker_give_slot(rig_worker(&rig, 1), false);
+	(void)rig_run(&rig, 0, 10);
+	cr_assert_eq(port_connections(rig.port), 2);
+	for (unsigned i = 0; i < 2; i++)
+		while (rig_worker(&rig, i)->conns.open > 0)
+			conn_close(rig_newest(&rig, i), CLOSE_CLIENT);
+	RIG_UNTIL(&rig, 0, hold_of(&rig)->holder == HOLD_NOBODY);
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(admit_take(&rig.port->admit, 1), 0);
+	client[2] = rig_connect(&rig);
+	rig_turn(&rig, 0);
+	cr_assert_eq(hold_of(&rig)->holder, 0);
+	cr_assert_eq(shed_for(&rig, SHED_FULL), 0, "shed while a slot is in passing");
+	for (int i = 0; i < 2; i++)
+		worker_give_slot(rig_worker(&rig, 1), false);
+	(void)rig_run(&rig, 0, 10);
+	cr_assert_eq(rig_look(client[2]), '-', "it is served, not shed");
+	close_clients(client, 3);
+	rig_close(&rig);
+}
+
 Test(hold, with_infinity_nobody_is_held_and_nobody_is_shed)
 {
 	struct rig rig;

@@ -4,6 +4,7 @@
  */
 #include "hold_rig.h"
 
+#include "fdfill.h"
 #include "net/prefix.h"
 
 RIG_FN struct prefix_set *set_of(const char *text)
@@ -112,5 +113,57 @@ Test(hold_edges, each_step_of_the_holder_is_a_look_at_the_queue)
 	cr_assert_eq(atomic_load(&rig.port->burst.pause), 0, "one was held all the time");
 	close_clients(served, 2);
 	(void)close(held);
+	rig_close(&rig);
+}
+
+/* No slot comes free for 0's client, and 1 has the role. */
+Test(hold_edges, a_dismissed_holders_client_waits_exactly_its_time)
+{
+	struct rig rig;
+	int served[2];
+	rig_init(&rig, 2, 2);
+	rig_open(&rig, &quiet_service);
+	int held = fill_and_hold(&rig, served);
+	depose_worker_0(&rig);
+	int later = rig_connect(&rig);
+	RIG_UNTIL(&rig, 1, hold_of(&rig)->holder == 1);
+	rig_turn(&rig, 0);
+	uint64_t expiry = rig_worker(&rig, 0)->held.wake_at;
+	cr_assert_leq(expiry, rig.now + CLOCK_SEC);
+	rig.now = expiry - 1;
+	rig_turn(&rig, 0);
+	cr_assert_eq(shed_for(&rig, SHED_FULL), 0);
+	rig.now = expiry;
+	rig_turn(&rig, 0);
+	cr_assert_eq(shed_for(&rig, SHED_FULL), 1);
+	cr_assert_eq(rig_await(held), 'r');
+	close_clients(served, 2);
+	(void)close(held);
+	(void)close(later);
+	rig_close(&rig);
+}
+
+/* What main keeps back comes before new connections, and only main can take it. */
+Test(hold_edges, main_is_told_where_what_it_wants_back_is_missing)
+{
+	struct rig rig;
+	struct fdfill fill;
+	eventfd_t told;
+	rig_init(&rig, 1, 4);
+	rig_open(&rig, &quiet_service);
+	struct worker *w = rig_worker(&rig, 0);
+	fdfill_all(&fill);
+	w->now = rig.now;
+	worker_set_short(w);
+	(void)eventfd_read(rig.main_fd, &told);
+	cr_assert_not(worker_check_short(w, true));
+	cr_assert_lt(eventfd_read(rig.main_fd, &told), 0, "main cannot help");
+	fdfill_free(&fill, 2);
+	fdtable_want(2);
+	cr_assert_not(worker_check_short(w, true));
+	cr_assert_eq(eventfd_read(rig.main_fd, &told), 0, "main would not look");
+	fdtable_want(0);
+	cr_assert(worker_check_short(w, true));
+	fdfill_end(&fill);
 	rig_close(&rig);
 }

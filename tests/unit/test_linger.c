@@ -318,3 +318,23 @@ Test(shed, the_aborted_get_no_answer_and_are_no_doing_of_portds)
 	cr_assert_eq(lingering(&rig), 0);
 	rig_close(&rig);
 }
+
+/* close(2) answers what is unread with a reset, and that overtakes the answer. */
+Test(linger, what_comes_at_the_last_moment_does_not_cost_the_client_its_answer)
+{
+	struct rig rig;
+	open_rig(&rig, &silent_service);
+	int client = rig_connect(&rig);
+	shed_next(&rig);
+	cr_assert_eq(send(client, "x", 1, 0), 1);
+	struct pollfd unread = {.fd = first_lingering(&rig)->watch.fd, .events = POLLIN};
+	cr_assert_eq(poll(&unread, 1, 5000), 1);
+	cr_assert(conn_linger_reclaim(rig_worker(&rig, 0), true));
+	int err = -1;
+	socklen_t len = sizeof(err);
+	cr_assert_eq(getsockopt(client, SOL_SOCKET, SO_ERROR, &err, &len), 0);
+	cr_assert_eq(err, 0, "a reset has come: %s", strerror(err));
+	assert_message_and_end(client);
+	(void)close(client);
+	rig_close(&rig);
+}

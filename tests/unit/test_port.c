@@ -256,6 +256,52 @@ static const struct service stuck_service = {.name = "stuck",
         .events = EPOLLIN | EPOLLET,
         .ready = stuck_ready};
 
+static int touching_ready(struct conn *conn, uint32_t events)
+{
+	conn_touch(conn, true);
+	return stuck_ready(conn, events);
+}
+
+static const struct service touching_service = {.name = "touching",
+        .fds_per_connection = 1,
+        .events = EPOLLIN | EPOLLET,
+        .ready = touching_ready};
+
+/* Since when somebody is idle, as of each worker's last turn but one; the pulse is the last. */
+static uint64_t pulse_and_find_idlest(const struct rig *rig)
+{
+	unsigned first;
+	uint64_t idlest = CLOCK_INFINITY;
+	(void)port_pulse(rig->port, &first);
+	for (unsigned i = 0; i < rig->port->n_workers; i++) {
+		uint64_t since = atomic_load(&rig->port->workers[i].idlest);
+		idlest = since < idlest ? since : idlest;
+	}
+	return idlest;
+}
+
+Test(port, who_moves_in_a_long_turn_is_idle_from_its_end)
+{
+	static struct rig rig;
+	init_threads(&rig, CONFIG_FD_TABLE_SHARED);
+	rig.config.evict_idle = 3600 * CLOCK_SEC;
+	cr_assert_eq(sem_init(&entered, 0, 0), 0);
+	cr_assert_eq(sem_init(&leave, 0, 0), 0);
+	cr_assert_eq(start(&rig, &touching_service), 0);
+	cr_assert_eq(port_open(rig.port), 0);
+	int client = come(&rig);
+	cr_assert_eq(send(client, "x", 1, 0), 1);
+	(void)sem_wait(&entered);
+	(void)poll(NULL, 0, 20);
+	uint64_t end = clock_now();
+	(void)sem_post(&leave);
+	SOON(pulse_and_find_idlest(&rig) >= end);
+	cr_assert_lt(pulse_and_find_idlest(&rig), CLOCK_INFINITY);
+	port_stop(rig.port, false);
+	finish(&rig);
+	(void)own_close(client);
+}
+
 /* Nothing of what it uses is freed under it. */
 Test(port, a_thread_that_stands_still_is_left_behind)
 {
@@ -425,12 +471,16 @@ Test(port, is_drained_when_everybody_has_left_and_nobody_is_open)
 	rig_open(&rig, &echo_service);
 	int client = rig_serve(&rig, 0);
 	struct conn *conn = rig_newest(&rig, 0);
+	int other = rig_serve(&rig, 1);
 	port_stop(rig.port, false);
 	cr_assert_not(port_is_drained(rig.port), "both may still accept");
 	rig_turn(&rig, 0);
 	conn_close(conn, CLOSE_SERVICE);
 	cr_assert_not(port_is_drained(rig.port), "worker 1 may still accept");
 	rig_turn(&rig, 1);
+	cr_assert_not(port_is_drained(rig.port), "one is open and one lingers");
+	(void)own_close(other);
+	RIG_UNTIL(&rig, 1, rig_worker(&rig, 1)->conns.open == 0);
 	cr_assert_not(port_is_drained(rig.port), "one lingers");
 	(void)own_close(client);
 	RIG_UNTIL(&rig, 0, port_is_drained(rig.port));
