@@ -14,7 +14,9 @@ from tap import Skip, at_least, check, equal, for_each, note, plain, slow
 # «call error which»: of the main thread's calls; and what is said of it.
 MAIN = {
     "socket EMFILE 2": "cannot listen on",
+    "socket EAFNOSUPPORT 2": "there is no IPv4 here",
     "bind EADDRINUSE 1": "the port is taken",
+    "bind EPERM 1": "SocketBindAllow= lets a port pass",
     "bind EADDRNOTAVAIL 1": "no interface has this address",
     "bind EACCES 1": "ports below 1024 need root",
     "eventfd2 EMFILE 1": "cannot start 2 workers",
