@@ -167,3 +167,53 @@ Test(hold_edges, main_is_told_where_what_it_wants_back_is_missing)
 	fdfill_end(&fill);
 	rig_close(&rig);
 }
+
+/* It is one that went, and none that was turned away. */
+Test(hold_edges, a_held_client_who_is_dead_when_portd_drains_was_not_shed_for_that)
+{
+	struct rig rig;
+	int served[2];
+	rig_init(&rig, 1, 2);
+	rig.config.queue_timeout = 3600 * CLOCK_SEC;
+	rig_open(&rig, &quiet_service);
+	int held = fill_and_hold(&rig, served);
+	struct pollfd gone = {.fd = rig_worker(&rig, 0)->held.watch.fd};
+	sock_reset(held);
+	cr_assert_eq(poll(&gone, 1, 5000), 1);
+	port_set_draining(rig.port, true);
+	RIG_UNTIL(&rig, 0, hold_of(&rig)->count == 0);
+	cr_assert_eq(shed_for(&rig, SHED_ABORTED), 1);
+	cr_assert_eq(shed_for(&rig, SHED_DRAINING), 0);
+	close_clients(served, 2);
+	rig_close(&rig);
+}
+
+/* The client has the number of the kept descriptor: it waits for one, not for a slot. */
+Test(hold_edges, a_priority_client_without_a_descriptor_is_served_when_one_is_free)
+{
+	struct rig rig;
+	struct fdfill fill;
+	rig_init(&rig, 1, 1);
+	rig.config.queue_timeout = 3600 * CLOCK_SEC;
+	rig.config.source_priority = set_of("127.0.0.7");
+	rig.budget.priority_slots = 1;
+	rig_open(&rig, &quiet_service);
+	int served = rig_serve(&rig, 0);
+	int first = rig_connect_from(&rig, 7);
+	fdfill_all(&fill);
+	struct worker *w = rig_worker(&rig, 0);
+	w->now = rig.now;
+	worker_set_short(w);
+	RIG_UNTIL(&rig, 0, hold_of(&rig)->count == 1);
+	cr_assert_lt(w->kept.fd, 0);
+	cr_assert_eq(rig.port->admit.priority_used, 0);
+	cr_assert_eq(rig_look(first), '-');
+	fdfill_free(&fill, 3);
+	rig.now = worker_next_deadline(w);
+	RIG_UNTIL(&rig, 0, w->conns.open == 2);
+	cr_assert_eq(rig.port->admit.priority_used, 1);
+	fdfill_end(&fill);
+	close_clients((const int[]){served, first}, 2);
+	rig_close(&rig);
+	rig.config.source_priority = prefix_set_free(rig.config.source_priority);
+}

@@ -55,6 +55,22 @@ Test(stats_text, text_does_not_hide_books_that_do_not_balance)
 	cr_assert(has(more, "3 connections too many"));
 }
 
+Test(stats_text, a_dry_run_is_told_only_where_it_would_have_shed)
+{
+	struct stats s = filled();
+
+	memset(s.total.would_shed, 0, sizeof(s.total.would_shed));
+	OWN_MEM char *none = render(stats_render_text, &s);
+	cr_assert_not(has(none, "would shed"));
+	s.total.would_shed[SHED_RATE] = 1234;
+	s.total.would_shed[SHED_FULL] = 1;
+	OWN_MEM char *text = render(stats_render_text, &s);
+	cr_assert(has(text, "1,235  (a dry run: they were let in)\n"));
+	/* What would have been is not in the books. */
+	assert_line(text, "books: accepted 5,000 = held 1 + connections 812 + shed 1,187 "
+	                  "+ closed 3,000");
+}
+
 Test(stats_text, a_quantile_past_the_last_bound_says_so)
 {
 	struct stats s = with_every_number(0);
