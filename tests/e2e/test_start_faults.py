@@ -6,8 +6,9 @@ import os
 import socket
 import time
 
+import once
 import tap
-from harness import Portd, need
+from harness import PORTD, Portd, need
 from once import EX_OSERR
 from tap import Skip, at_least, check, equal, for_each, note, plain, slow
 
@@ -81,6 +82,21 @@ def test_main_thread(fault):
 @for_each(fault=LIMITS)
 def test_limits_that_cannot_be_had(fault):
     fails("shared", fault, LIMITS[fault])
+
+
+@plain
+@for_each(only_check=(True, False))
+def test_books_that_have_no_memory(only_check):
+    """They grow with the descriptors; the limit is below what a million of them takes."""
+    keys = {"workers.fd_table": "private", "workers.count": "300", "budget.fds": "1M",
+            "budget.max_connections": "900000", "listener.address": "127.0.0.1:0",
+            "control.socket": "/dev/null/none"}
+    options = [word for key, value in keys.items() for word in ("-o", f"{key}={value}")]
+    result = once.run("prlimit", f"--as={100 << 20}", PORTD, "-c", "/dev/null", *options,
+                      *(["-t"] if only_check else []), nofile=4096)
+    equal(result.returncode, EX_OSERR, "status")
+    once.one_line(result, r"\[budget\] fds: the books of the sources are refused their memory",
+                  "Cannot allocate memory", "here 1048576;")
 
 
 @for_each(fault=EACH)
