@@ -116,9 +116,11 @@ static int addr_parse_v6(char *host, uint16_t port, struct addr_named *ret)
 	}
 	if (inet_pton(AF_INET6, host, &in6) != 1)
 		return -EINVAL;
-	if (percent && IN6_IS_ADDR_V4MAPPED(&in6))
-		return -EINVAL;
 	addr_set_v6(&named.addr, &in6, named.addr.scope, port);
+	/* To the kernel the interface of any other address means nothing: whoever listened on it would
+	 * listen on all. */
+	if (percent && !addr_is_link_local(&named.addr))
+		return -EINVAL;
 	*ret = named;
 	return 0;
 }

@@ -140,13 +140,15 @@ static int reader_take_scope(
 	int found = scope_parse(ret->interface, n, &ret->scope);
 
 	(void)memmove(percent, percent + 1 + n, strlen(percent + 1 + n) + 1);
+	/* It belongs to the address, not to the length. */
+	if (memchr(host, '/', (size_t)(percent - host)))
+		found = -EINVAL;
 	if (found == 0)
 		return 0;
 	if (found == -EINVAL)
 		reader_complain(r, text, len,
 		        "has no interface behind its '%%'; allowed: the name or the "
-		        "number "
-		        "of one");
+		        "number of one, before the length");
 	else if (found == -ENODEV)
 		reader_complain(r, text, len,
 		        "names an interface that is not there; `ip link` lists those "

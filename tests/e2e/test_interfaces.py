@@ -145,6 +145,11 @@ def test_what_cannot_be_listened_on():
         result = portd(address, "-t")
         equal(result.returncode, 0, "exit status of -t")
         check("warning: cannot listen on" in result.stderr, "-t does not warn:", result.stderr)
+    # Of these the kernel would take no notice of the interface: it would be open on all of them.
+    for address in ("[::%v0]:7777", "[::1%lo]:7777", "[2001:db8::1%v0]:7777"):
+        result = portd(address)
+        equal(result.returncode, EX_CONFIG, f"exit status with {address}")
+        one_line(result, re.escape(f"'{address}' is not understood"), "%eth0")
     result = portd("[fe80::b%v0]:7777")
     equal(result.returncode, EX_OSERR, "exit status")
     one_line(result, "no interface has this address")

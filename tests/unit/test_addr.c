@@ -118,7 +118,9 @@ Test(addr, interfaces_by_name)
 	        "[fe80::1%4294967296]:80", "[fe80::1%sixteen-letters-]:80",
 	        "[fe80::1%a b]:80", "[fe80::1%a\"b]:80", "[fe80::1%a/b]:80",
 	        "[fe80::1%lo%lo]:80", "[::ffff:192.0.2.7%lo]:80", "192.0.2.7%lo:80",
-	        "fe80::1%lo:80", "[%lo]:80"};
+	        "[::%lo]:80", "[::1%lo]:80", "[::1%1]:80", "[2001:db8::1%lo]:80",
+	        "[fe7f::1%lo]:80", "[fec0::1%lo]:80", "[ff02::1%lo]:80", "fe80::1%lo:80",
+	        "[%lo]:80"};
 	char buf[ADDR_TEXT_MAX], host[ADDR_HOST_MAX];
 	struct addr_named a;
 

@@ -61,7 +61,7 @@ Test(prefix_scope, networks_of_one_interface)
 	        {"fe80::1%4294967295", "fe80::1%4294967295"},
 	};
 	static const char *const wrong[] = {"fe80::1%", "fe80::1%0", "fe80::1%4294967296",
-	        "fe80::1%no-such-one", "fe80::1%a;b", "fe80::1%lo%lo", "fe80::1/64%lo",
+	        "fe80::1%no-such-one", "fe80::1%a;b", "fe80::1%lo%lo", "fe80::/64%lo",
 	        "fe80::%lo/9", "2001:db8::1%lo", "::/0%lo", "10.0.0.1%lo",
 	        "::ffff:10.0.0.1%lo", "fe80::1%lo/64", "%lo", "fe80::1%sixteen-letters-",
 	        "fe80::1%lo/129"};
