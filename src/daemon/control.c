@@ -8,8 +8,8 @@
  * Invariants:
  * - clients are in the order of accept, so the first of a kind is the oldest;
  * - hundreds of silent clients must not lock an operator out. So when all places are taken, one whose
- *   answer is out already, else the oldest that has not sent its whole request, makes room for the
- *   newcomer. Clients with something to read are served before anybody is accepted (priorities), and a
+ *   answer is out already, else the oldest that has not sent its whole request and is not privileged,
+ *   makes room for the newcomer. Clients with something to read are served before anybody is accepted (priorities), and a
  *   newcomer's request is read at once: one that has asked is not the one to go, but for root and
  *   portd's own user: the oldest of the others who do not read their answers;
  * - no descriptor left: a kept one is lent, then somebody makes room, then the source pauses. It is
@@ -40,6 +40,8 @@
 /* A stream is long: everybody else comes first, and between any two pieces. So does, where this thread
  * was late, whatever a client has done before its deadline is looked at. */
 #define CONTROL_PRIORITY_STREAM (SD_EVENT_PRIORITY_NORMAL + 3)
+/* But the stream of one who is privileged takes turns with newcomers, or a flood of them would starve it. */
+#define CONTROL_PRIORITY_PRIVILEGED CONTROL_PRIORITY_ACCEPT
 
 enum client_phase {
 	CLIENT_READS,
@@ -196,7 +198,9 @@ static void client_begin_stream(struct client *client, struct control_stream *st
 	client->stream = stream;
 	client->stream_end = clock_add(clock_now(), CONTROL_STREAM_NS);
 	stream->client = client;
-	(void)sd_event_source_set_priority(client->io, CONTROL_PRIORITY_STREAM);
+	(void)sd_event_source_set_priority(
+	        client->io, client->privileged ? CONTROL_PRIORITY_PRIVILEGED
+	                                       : CONTROL_PRIORITY_STREAM);
 }
 
 void control_stream_ready(struct control_stream *stream)
@@ -338,12 +342,15 @@ static struct client *control_oldest(
 	return NULL;
 }
 
-/* Somebody makes room for a newcomer. Returns 0, or 1 if everybody is owed an answer. */
+/* Somebody makes room for a newcomer. Returns 0, or 1 if everybody is owed an answer, or is privileged. */
 static int control_make_room(struct control *c)
 {
 	struct client *client = control_oldest(c, CLIENT_LINGERS, true);
 
 	if (!client)
+		client = control_oldest(c, CLIENT_READS, false);
+	/* One who is privileged has connected, and will ask in a moment: only for one of his kind. */
+	if (!client && !control_oldest(c, CLIENT_WRITES, false))
 		client = control_oldest(c, CLIENT_READS, true);
 	if (!client)
 		return 1;

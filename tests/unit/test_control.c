@@ -1,6 +1,6 @@
 /*
  * test_control.c - the control socket's places: whoever takes all of them without reading what he has
- * asked for, root is answered.
+ * asked for, or comes again and again, root is answered.
  */
 #include <criterion/criterion.h>
 
@@ -24,8 +24,22 @@ static struct {
 	struct reserve reserve;
 	struct sockaddr_un at;
 	socklen_t at_len;
-	unsigned answered;
+	unsigned answered, pieces;
+	struct control_stream stream;
 } rig;
+
+static int next_piece(struct control_stream *stream, FILE *out)
+{
+	(void)stream;
+	rig.pieces++;
+	(void)fputs("x", out);
+	return 0;
+}
+
+static void end_pieces(struct control_stream *stream)
+{
+	(void)stream;
+}
 
 static void answer(void *arg, const struct control_request *request, FILE *out)
 {
@@ -33,6 +47,11 @@ static void answer(void *arg, const struct control_request *request, FILE *out)
 	rig.answered++;
 	if (strcmp(request->line, "long") == 0)
 		(void)fwrite(much, 1, sizeof(much), out);
+	if (strcmp(request->line, "stream") == 0) {
+		rig.stream =
+		        (struct control_stream){.next = next_piece, .end = end_pieces};
+		*request->stream = &rig.stream;
+	}
 	(void)fprintf(out, "%s\n", request->privileged ? "privileged" : "not");
 }
 
@@ -60,8 +79,7 @@ static void turn(unsigned times)
 		(void)sd_event_run(rig.event, 0);
 }
 
-/* A client of this user that has asked, and as much of its answer as is there. */
-static int ask(uid_t uid, const char *request)
+static int come(uid_t uid)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -69,6 +87,14 @@ static int ask(uid_t uid, const char *request)
 	int r = connect(fd, (struct sockaddr *)&rig.at, rig.at_len);
 	cr_assert_eq(seteuid(0), 0);
 	cr_assert_eq(r, 0);
+	return fd;
+}
+
+/* A client of this user that has asked, and as much of its answer as is there. */
+static int ask(uid_t uid, const char *request)
+{
+	int fd = come(uid);
+
 	cr_assert_gt(send(fd, request, strlen(request), 0), 0);
 	turn(20);
 	return fd;
@@ -104,6 +130,42 @@ Test(control, root_is_answered_beside_a_crowd_that_does_not_read)
 	        "error: too many clients that do not read; try again\n");
 	cr_assert_eq(control_fds(rig.control), 1 + CONTROL_CLIENTS_MAX);
 	cr_assert_str_eq(said(ask(0, "short\n")), "privileged\n");
+	rig.control = control_close(rig.control);
+	rig.event = sd_event_unref(rig.event);
+}
+
+Test(control, root_who_has_not_asked_yet_stays_beside_silent_newcomers)
+{
+	rig_open();
+	int root = come(0);
+	/* All places but root's are somebody's who does not read, or of silent ones. */
+	for (unsigned readers = 0; readers <= CONTROL_CLIENTS_MAX - 1;
+	        readers += CONTROL_CLIENTS_MAX - 1) {
+		for (unsigned i = 0; i < readers; i++)
+			(void)ask(SOMEBODY, "long\n");
+		for (unsigned i = 0; i < 2 * CONTROL_CLIENTS_MAX; i++)
+			(void)come(SOMEBODY);
+		turn(4 * CONTROL_CLIENTS_MAX);
+		cr_assert_gt(send(root, "short\n", 6, MSG_NOSIGNAL), 0, "%u", readers);
+		turn(20);
+		cr_assert_str_eq(said(root), "privileged\n", "%u", readers);
+		root = come(0);
+		turn(20);
+	}
+	rig.control = control_close(rig.control);
+	rig.event = sd_event_unref(rig.event);
+}
+
+Test(control, a_flood_does_not_starve_the_listing_of_root)
+{
+	rig_open();
+	(void)ask(0, "stream\n");
+	rig.pieces = 0;
+	for (unsigned i = 0; i < 100; i++)
+		(void)come(SOMEBODY);
+	/* More are waiting all the time. */
+	turn(80);
+	cr_assert_geq(rig.pieces, 20, "%u", rig.pieces);
 	rig.control = control_close(rig.control);
 	rig.event = sd_event_unref(rig.event);
 }
