@@ -27,12 +27,12 @@ int getopt_exact(int argc, char **argv, const char *letters, const struct option
 	/* A letter, a word, the end, or said already. */
 	if (at < 0 || id == '?' || id == ':')
 		return id;
-	/* The word is behind us; its value too, if it was a word of its own. */
-	if (spells(argv[optind - 1], options[at].name) ||
-	        (optarg == argv[optind - 1] &&
-	                spells(argv[optind - 2], options[at].name)))
+	/* The word is behind us, or its value, if that was a word of its own: which may spell the name,
+	 * where the word did not. */
+	const char *word = argv[optind - (optarg == argv[optind - 1] ? 2 : 1)];
+
+	if (spells(word, options[at].name))
 		return id;
-	(void)fprintf(stderr, "%s: unrecognized option '%s'\n", argv[0],
-	        optarg == argv[optind - 1] ? argv[optind - 2] : argv[optind - 1]);
+	(void)fprintf(stderr, "%s: unrecognized option '%s'\n", argv[0], word);
 	return '?';
 }

@@ -49,7 +49,11 @@ def test_own_host():
 
 
 def test_values():
-    """A value may look like an option; with = or as a word of its own."""
+    """A value may look like an option; with = or as a word of its own. It does not spell its option."""
+    for words in (["stats", "--outp", "--output"], ["stats", "--outp", "--output=x"]):
+        result = once.run(PORTCTL, "-s", "/nonexistent/s", *words)
+        equal(result.returncode, EX_USAGE, words)
+        check(f"unrecognized option '{words[1]}'" in result.stderr, result.stderr)
     missing = os.path.join("/nonexistent", "--json")
     for words in (["--output", missing], [f"--output={missing}"], ["--output", "--json"]):
         result = once.run(PORTCTL, "-s", "/nonexistent/s", "stats", *words)
