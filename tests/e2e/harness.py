@@ -317,7 +317,7 @@ class Portd(Process):
                               stdin=subprocess.DEVNULL, capture_output=True, env=env)
 
     def wait_until(self, predicate, seconds, what, crowd=None):
-        """Polls stats, at first every 5 ms, until predicate(stats) holds; returns them. A crowd's
+        """Polls stats, at first every 5 ms, later every 50, until predicate(stats) holds; returns them. A crowd's
         events are handled meanwhile."""
         deadline = time.monotonic() + slow(seconds)
         for turn in itertools.count():
@@ -326,7 +326,7 @@ class Portd(Process):
                 return stats
             if time.monotonic() > deadline:
                 raise Fail(f"{what}: not within {slow(seconds):.1f} s")
-            pause = 0.005 if turn < 4 else 0.02
+            pause = 0.005 if turn < 4 else 0.02 if turn < 20 else 0.05
             if crowd is not None:
                 crowd.run(pause)
             else:

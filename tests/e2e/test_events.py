@@ -33,7 +33,7 @@ def wait_event(portd, kind, crowd=None, count=1):
     end = time.monotonic() + slow(5)
     while len(seen := [e for e in events(portd) if e["event"] == kind]) < count:
         check(time.monotonic() < end, f"no {kind} comes:", events(portd))
-        crowd.run(0.02) if crowd else time.sleep(0.02)
+        crowd.run(0.05) if crowd else time.sleep(0.05)
     return seen[count - 1]
 
 

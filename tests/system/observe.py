@@ -80,15 +80,15 @@ def finish(process, seconds):
 
 
 def wait_until(condition, seconds, what, crowd=None):
-    """Polls every 10 ms until condition() is something true, and returns that."""
+    """Polls every 50 ms until condition() is something true, and returns that."""
     deadline = time.monotonic() + slow(seconds)
     while not (found := condition()):
         if time.monotonic() > deadline:
             raise Fail(f"{what}: not within {slow(seconds):.1f} s")
         if crowd is not None:
-            crowd.run(0.01)
+            crowd.run(0.05)
         else:
-            time.sleep(0.01)
+            time.sleep(0.05)
     return found
 
 

@@ -43,7 +43,7 @@ def wait_state(box, state, seconds=3):
     deadline = time.monotonic() + slow(seconds)
     while box.portctl("health", check=False).stdout.strip() != state:
         check(time.monotonic() < deadline, f"not {state} within {seconds} s")
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -166,7 +166,7 @@ def test_short_of_descriptors(box):
     while not (found := re.search(r"Status: \"(full: .*)\"",
                                   box.systemctl("status", "portd", check=False).stdout)):
         check(time.monotonic() < deadline, "systemctl status does not say that it is full")
-        time.sleep(0.05)
+        time.sleep(0.1)
     check(re.search(r"; out of descriptors \(EMFILE \d+\); clients wait until there is room$",
                     found[1]), "systemctl status:", found[1])
     set_limit(box, old)
