@@ -269,8 +269,8 @@ char *refusal_of_workers(unsigned workers, int err, char buf[static REFUSAL_MAX]
 		remedy = "; threads are limited by `ulimit -u` of this user, by pids.max "
 		         "of the control group (TasksMax= in the unit), and by the "
 		         "sysctls "
-		         "kernel.threads-max and kernel.pid_max; fewer are needed with "
-		         "[workers] count";
+		         "kernel.threads-max and kernel.pid_max, and their stacks by "
+		         "`ulimit -v`; fewer are needed with [workers] count";
 	else if (err == ENOMEM)
 		remedy = "; memory is limited by `ulimit -v`, by memory.max of the "
 		         "control "
