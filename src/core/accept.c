@@ -23,6 +23,7 @@
 #include "core/probe.h"
 #include "core/share.h"
 #include "core/shed.h"
+#include "core/wakeup.h"
 #include "core/worker.h"
 #include "net/sock.h"
 

@@ -25,6 +25,7 @@
 #include "core/hold_room.h"
 #include "core/judge.h"
 #include "core/shed.h"
+#include "core/wakeup.h"
 #include "core/worker.h"
 
 /* Steps in one turn before open connections have theirs. */

@@ -15,6 +15,7 @@
 #include "core/hold_room.h"
 
 #include "base/clock.h"
+#include "core/wakeup.h"
 #include "core/worker.h"
 
 int hold_room_take(struct worker *w)

@@ -12,6 +12,7 @@
 #include "core/share.h"
 
 #include "base/clock.h"
+#include "core/wakeup.h"
 #include "core/worker.h"
 
 #define SHARE_PAUSE_FIRST (10 * CLOCK_MSEC)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/own.h"
+#include "core/wakeup.h"
 #include "core/worker.h"
 
 int walk_create(

@@ -13,12 +13,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "base/clock.h"
 #include "base/own.h"
 #include "core/hold_room.h"
 #include "core/judge.h"
+#include "core/wakeup.h"
 
 /* By default a stack is as large as RLIMIT_STACK, which may be anything. */
 #define WORKER_STACK (2U * 1024U * 1024U)
@@ -35,38 +35,6 @@ static void listener_ready(struct watch *watch, uint32_t events)
 		worker_accept(w);
 	else
 		w->held.again = true;
-}
-
-static void write_eventfd(int fd)
-{
-	/* Fails only when the counter is full, and then the reader has been woken long
-	 * since. */
-	(void)eventfd_write(fd, 1);
-}
-
-void worker_kick(struct worker *w)
-{
-	if (!atomic_exchange(&w->kicked, true))
-		write_eventfd(w->wake.fd);
-}
-
-void worker_wake(struct worker *w)
-{
-	atomic_store(&w->kicked, true);
-	write_eventfd(w->wake.fd);
-}
-
-void worker_tell_main(struct worker *w)
-{
-	write_eventfd(w->port->main_fd);
-}
-
-void worker_tell(struct worker *w, const struct event *event)
-{
-	struct event copy = *event;
-	copy.worker = w->id;
-	(void)event_push(&w->events, &copy);
-	worker_tell_main(w);
 }
 
 /* The operator, or the main thread, has decided something. */
@@ -152,7 +120,7 @@ static void tell_drained(struct worker *w)
 	bool drained = w->phase == PORT_STOPPED && atomic_load(&w->conns.open) == 0 &&
 	               atomic_load(&w->conns.lingering) == 0;
 	if (drained && !w->drained_told)
-		write_eventfd(w->port->main_fd);
+		worker_tell_main(w);
 	w->drained_told = drained;
 }
 

@@ -220,15 +220,6 @@ int worker_start(struct worker *worker);
  * has happened until w->now it has yet to see. */
 void worker_turn(struct worker *w, int n);
 
-/* Wakes a worker; any thread of any table (the number is the same in all). */
-void worker_kick(struct worker *w);
-/* The same even if a peer that was to wake it has stalled on the way: for the main thread. */
-void worker_wake(struct worker *w);
-/* Tells the main thread something, if the ring has room. */
-void worker_tell(struct worker *w, const struct event *event);
-/* Something is there for it to read. */
-void worker_tell_main(struct worker *w);
-
 /* accept.c: in and out of the listener's epoll set, and what accept4 says. */
 
 void worker_block(struct worker *w, enum worker_block why);
