@@ -23,6 +23,7 @@
 #include "core/probe.h"
 #include "core/share.h"
 #include "core/shed.h"
+#include "core/waiter.h"
 #include "core/wakeup.h"
 #include "core/worker.h"
 #include "net/sock.h"
@@ -263,15 +264,6 @@ int worker_accept_one(
 		w->retry_after = 0;
 	*ret_fd = fd;
 	return 0;
-}
-
-void worker_give_slot(struct worker *w, bool priority_slot)
-{
-	if (priority_slot)
-		admit_give_priority(&w->port->admit);
-	else
-		admit_give(&w->port->admit, w->id);
-	hold_notify(w);
 }
 
 /* It was judged good, and is not served after all. */

@@ -22,6 +22,7 @@
 #include "core/judge.h"
 #include "core/probe.h"
 #include "core/shed.h"
+#include "core/waiter.h"
 #include "core/worker.h"
 #include "net/sock.h"
 

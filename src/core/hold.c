@@ -25,6 +25,7 @@
 #include "core/hold_room.h"
 #include "core/judge.h"
 #include "core/shed.h"
+#include "core/waiter.h"
 #include "core/wakeup.h"
 #include "core/worker.h"
 
@@ -59,18 +60,6 @@ bool hold_become(struct worker *w)
 {
 	int nobody = HOLD_NOBODY;
 	return atomic_compare_exchange_strong(&w->port->hold.holder, &nobody, (int)w->id);
-}
-
-void hold_notify(struct worker *w)
-{
-	int holder = atomic_load(&w->port->hold.holder);
-	if (holder == (int)w->id) {
-		w->held.again = true;
-	} else if (holder != HOLD_NOBODY) {
-		struct worker *peer = &w->port->workers[holder];
-		atomic_store(&peer->freed, true);
-		worker_kick(peer);
-	}
 }
 
 uint64_t hold_next_deadline(const struct worker *w)

@@ -93,8 +93,6 @@ static inline bool hold_is_mine(const struct hold *hold, unsigned id)
 }
 /* Something may have changed for the holder: takes the next steps. Holder only. */
 void hold_step(struct worker *w);
-/* A slot, or a descriptor, came free at w's: wakes the holder. */
-void hold_notify(struct worker *w);
 static inline enum hold_pass hold_pass_state(const struct hold *hold)
 {
 	return (enum hold_pass)(atomic_load(&hold->pass) & ((1U << HOLD_PASS_BITS) - 1));

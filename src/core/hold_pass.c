@@ -21,6 +21,7 @@
 #include "base/own.h"
 #include "core/judge.h"
 #include "core/shed.h"
+#include "core/waiter.h"
 #include "core/wakeup.h"
 #include "core/worker.h"
 #include "net/fdpass.h"

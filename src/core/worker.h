@@ -248,9 +248,6 @@ int worker_accept_one(
 /* Serves an accepted connection that was judged and for which this worker has a slot; takes all
  * over. waited_ns is its time in the queue, CLOCK_INFINITY if it was not measured. */
 void worker_admit(struct worker *w, int fd, uint64_t waited_ns, struct ticket *ticket);
-/* Gives back a slot of w's, an ordinary one or one for priority sources, and wakes the holder, who
- * may have a client for it. */
-void worker_give_slot(struct worker *w, bool priority_slot);
 /* This worker ran into EMFILE or its like. */
 void worker_set_short(struct worker *w);
 /* Is it over? Looks, if it is time or something was closed. Returns true if descriptors
