@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/own.h"
+#include "core/gauges.h"
 #include "core/judge.h"
 #include "core/probe.h"
 #include "core/shed.h"

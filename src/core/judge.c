@@ -7,6 +7,7 @@
  */
 #include "core/judge.h"
 
+#include "core/gauges.h"
 #include "core/worker.h"
 #include "net/prefix.h"
 

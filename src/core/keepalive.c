@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/gauges.h"
 #include "core/worker.h"
 #include "net/sock.h"
 

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/gauges.h"
 #include "core/wakeup.h"
 #include "core/worker.h"
 

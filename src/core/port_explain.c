@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/gauges.h"
 #include "core/judge.h"
 #include "core/worker.h"
 

@@ -256,12 +256,6 @@ bool worker_check_short(struct worker *w, bool now);
 
 /* In port_collect.c: the books of a port with this budget. Returns 0 or -errno. */
 int port_create_books(const struct budget *budget, struct source_books **ret);
-/* Open connections of all workers. */
-uint32_t port_connections(const struct port *port);
-/* The same without those in priority slots. */
-uint32_t port_ordinary(const struct port *port);
-/* Of those, without whom a dry run (if one is on) has let in against a limit. */
-uint32_t port_asked_open(const struct port *port, bool dry_run);
 /* In port_listen.c: the kernel listens with this configuration's backlog, or with 0 while the gate is
  * closed. Returns 0 or -errno. */
 int port_listen(struct port *port, const struct config *config);

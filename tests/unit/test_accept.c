@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "core/gauges.h"
 #include "core/shed.h"
 #include "fdfill.h"
 

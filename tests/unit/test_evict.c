@@ -2,6 +2,7 @@
  * test_evict.c - full, with [shed] evict_idle: whose slot the held client gets, when, and from which
  * worker. Connections are idle on the rig's clock.
  */
+#include "core/gauges.h"
 #include "hold_rig.h"
 
 #define IDLE (3 * CLOCK_SEC)

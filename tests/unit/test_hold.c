@@ -2,6 +2,7 @@
  * test_hold.c - full: who holds the head of the queue, who gets the next slot, and when a
  * client is shed. One process, workers turned by hand.
  */
+#include "core/gauges.h"
 #include "core/waiter.h"
 #include "fdfill.h"
 #include "hold_rig.h"

@@ -2,6 +2,7 @@
  * test_hold_pass.c - what one holder has begun is nothing to another: a holder that has stalled loses
  * the role, and turns again while a newer one is at work.
  */
+#include "core/gauges.h"
 #include "rig.h"
 
 #define MS(n) ((uint64_t)(n)*CLOCK_MSEC)

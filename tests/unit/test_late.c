@@ -2,6 +2,7 @@
  * test_late.c - timeouts of a worker that was late, on a clock of the test's own: whatever its clock
  * says, nobody is closed for silence who has not been silent.
  */
+#include "core/gauges.h"
 #include "rig.h"
 
 #define MS(n) ((uint64_t)(n)*CLOCK_MSEC)

@@ -8,6 +8,7 @@
 #include <semaphore.h>
 #include <sys/epoll.h>
 
+#include "core/gauges.h"
 #include "serve/echo.h"
 
 /* Each wrapped call fails at its next `in`th call with err; 0: it does not. */

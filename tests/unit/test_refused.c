@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
+#include "core/gauges.h"
 #include "core/shed.h"
 
 /* The next `times` calls fail with err. */

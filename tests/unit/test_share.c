@@ -2,6 +2,7 @@
  * test_share.c - workers that share a listener hold about as many connections each, though
  * one of them is always quicker; whatever they held before.
  */
+#include "core/gauges.h"
 #include "rig.h"
 
 #define CLIENTS_MAX 200
