@@ -21,6 +21,7 @@
 #include "base/own.h"
 #include "core/gauges.h"
 #include "core/judge.h"
+#include "core/overload.h"
 #include "core/probe.h"
 #include "core/shed.h"
 #include "core/waiter.h"

@@ -17,6 +17,7 @@
 #include "base/own.h"
 #include "core/gauges.h"
 #include "core/judge.h"
+#include "core/overload.h"
 #include "core/worker.h"
 
 static enum port_rule rule_of(bool holds)
@@ -268,49 +269,6 @@ int port_records(struct port *port, const struct addr *peer, const struct prefix
 size_t port_top_shed(struct port *port, size_t n, struct source_view *ret)
 {
 	return source_top_shed(port->sources, clock_now(), n, ret);
-}
-
-static void top_reset(struct port *port, uint64_t since)
-{
-	source_begin_spell(port->sources);
-	port->top_since = since;
-	port->top_spells = 0;
-}
-
-void port_top_begin(struct port *port, uint64_t now)
-{
-	if (!port->top_sums)
-		top_reset(port, now);
-	port->top_spells++;
-}
-
-void port_top_sum(struct port *port, bool sum)
-{
-	struct state_spell spell;
-	(void)pthread_mutex_lock(&port->spell_lock);
-	if (port->top_sums && !sum) {
-		bool on = state_read_spell(&port->state, clock_now(), &spell);
-		top_reset(port, on ? spell.began : 0);
-		port->top_spells = on;
-	}
-	port->top_sums = sum;
-	(void)pthread_mutex_unlock(&port->spell_lock);
-}
-
-uint32_t port_top_spells(struct port *port)
-{
-	(void)pthread_mutex_lock(&port->spell_lock);
-	uint32_t n = port->top_spells;
-	(void)pthread_mutex_unlock(&port->spell_lock);
-	return n;
-}
-
-bool port_top_is_of(struct port *port, const struct state_spell *spell)
-{
-	(void)pthread_mutex_lock(&port->spell_lock);
-	bool is = port->top_spells == 1 && port->top_since == spell->began;
-	(void)pthread_mutex_unlock(&port->spell_lock);
-	return is;
 }
 
 char *port_format_top_shed(

@@ -101,12 +101,5 @@ int port_records(struct port *port, const struct addr *peer, const struct prefix
 /* The source networks that were shed most in the spell of being full that began last, or in all that
  * are summed up: as source_top_shed. */
 size_t port_top_shed(struct port *port, size_t n, struct source_view *ret);
-/* While `sum` is true the beginning of a spell does not make that count begin anew: several spells
- * are told of as one. With false it begins anew now, in the midst of a spell if one is on. */
-void port_top_sum(struct port *port, bool sum);
-/* How many that are, the one that is on included. */
-uint32_t port_top_spells(struct port *port);
-/* Is that count one of this spell alone? */
-bool port_top_is_of(struct port *port, const struct state_spell *spell);
 
 #endif

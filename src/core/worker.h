@@ -262,12 +262,6 @@ int port_listen(struct port *port, const struct config *config);
 /* Can nobody connect, although the port should be open? By what the kernel says of the listener. Main
  * thread only. */
 bool port_is_down(const struct port *port, const struct listener_queue *queue);
-/* In port_explain.c: a spell began at `now`; with spell_lock. */
-void port_top_begin(struct port *port, uint64_t now);
-/* In port.c: a spell's begin, for want of slots if there is none, and its end. */
-void port_check_full(struct worker *w);
-void port_begin_spell(struct worker *w, enum state_cause cause);
-void port_check_spell(struct worker *w);
 /* In queue_look.c: the queue was seen this deep. */
 void port_note_depth(struct port *port, uint32_t depth);
 /* Reads the queue, and notes how deep it is and that its clients were in it by now: no earlier than

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/parse.h"
+#include "core/overload.h"
 #include "core/port_explain.h"
 #include "daemon/daemon.h"
 #include "daemon/history_text.h"

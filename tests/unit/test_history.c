@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/own.h"
+#include "core/overload.h"
 #include "daemon/history.h"
 #include "daemon/history_text.h"
 #include "rig.h"
