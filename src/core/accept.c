@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "core/judge.h"
+#include "core/linger.h"
 #include "core/overload.h"
 #include "core/probe.h"
 #include "core/share.h"

@@ -19,8 +19,10 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/own.h"
+#include "core/conn_pool.h"
 #include "core/gauges.h"
 #include "core/judge.h"
+#include "core/linger.h"
 #include "core/overload.h"
 #include "core/probe.h"
 #include "core/shed.h"
@@ -28,105 +30,13 @@
 #include "core/worker.h"
 #include "net/sock.h"
 
-#define CONN_LINGER_BYTES (64U * 1024U)
-
-static const bool allowed[CONN_STATE_COUNT][CONN_STATE_COUNT] = {
-        [CONN_FREE] = {[CONN_OPEN] = true, [CONN_LINGER] = true},
-        [CONN_OPEN] = {[CONN_LINGER] = true, [CONN_CLOSED] = true},
-        [CONN_LINGER] = {[CONN_CLOSED] = true},
-        [CONN_CLOSED] = {[CONN_FREE] = true},
-};
-
-static void set_state(struct conn *conn, enum conn_state next)
-{
-	assert(allowed[conn->state][next]);
-	conn->state = (uint8_t)next;
-}
-
-/* One writer: the worker. */
-static void count(_Atomic uint32_t *gauge, int by)
-{
-	uint32_t n = atomic_load_explicit(gauge, memory_order_relaxed);
-	atomic_store_explicit(gauge, n + (uint32_t)by, memory_order_relaxed);
-}
-
-void conn_set_init(struct conn_set *set)
-{
-	for (size_t i = 0; i < 2; i++) {
-		list_init(&set->silent[i]);
-		list_init(&set->talking[i]);
-	}
-	list_init(&set->linger);
-	list_init(&set->living);
-	list_init(&set->closed);
-	list_init(&set->spare);
-	list_init(&set->chunks);
-	atomic_init(&set->open, 0);
-	atomic_init(&set->lingering, 0);
-	atomic_init(&set->would_shed, 0);
-}
-
-void conn_set_destroy(struct conn_set *set)
-{
-	struct list *link;
-	while ((link = list_first(&set->chunks))) {
-		list_remove(link);
-		free(container_of(link, struct conn_chunk, link));
-	}
-	list_init(&set->spare);
-}
-
-static int add_chunk(struct conn_set *set)
-{
-	struct conn_chunk *chunk = calloc(1, sizeof(*chunk));
-	if (!chunk)
-		return -ENOMEM;
-	list_append(&set->chunks, &chunk->link);
-	for (size_t i = 0; i < CONN_CHUNK; i++) {
-		chunk->conns[i].watch.fd = -1;
-		list_append(&set->spare, &chunk->conns[i].timer);
-	}
-	return 0;
-}
-
-/* A FREE connection for fd, off its list; NULL without memory. */
-static struct conn *make(
-        struct worker *w, int fd, void (*ready)(struct watch *, uint32_t))
-{
-	struct conn_set *set = &w->conns;
-	struct list *free_one = list_first(&set->spare);
-	if (!free_one && add_chunk(set) == 0)
-		free_one = list_first(&set->spare);
-	if (!free_one)
-		return NULL;
-	struct conn *conn = container_of(free_one, struct conn, timer);
-	list_remove(&conn->timer);
-	*conn = (struct conn){
-	        .watch = {.fd = fd, .ready = ready}, .worker = w, .active = w->now};
-	list_init(&conn->timer);
-	list_init(&conn->life);
-	return conn;
-}
-
-/* From any state to CLOSED, the descriptor too unless the caller keeps it. */
-static void bury(struct conn *conn, bool keep_fd)
-{
-	if (!keep_fd) {
-		(void)own_close(conn->watch.fd);
-		conn->worker->gave = true;
-	}
-	conn->watch.fd = -1;
-	set_state(conn, CONN_CLOSED);
-	list_move_to_end(&conn->worker->conns.closed, &conn->timer);
-}
-
 static void conn_ready(struct watch *watch, uint32_t events);
 
 /* Counts it as open, and as the peak if there were never so many. */
 static void note_open(struct worker *w)
 {
 	struct port *port = w->port;
-	count(&w->conns.open, 1);
+	conn_count_gauge(&w->conns.open, 1);
 	/* Slots taken are never less than what is open: the exact sum is needed only near a
 	 * new peak. */
 	uint32_t peak = atomic_load_explicit(&port->peak, memory_order_relaxed);
@@ -170,20 +80,20 @@ static void note_would_shed(struct conn *conn, const struct ticket *ticket)
 	if (reason == SHED_COUNT)
 		return;
 	counters_add_would_shed(&w->counters, reason);
-	count(&w->conns.would_shed, 1);
+	conn_count_gauge(&w->conns.would_shed, 1);
 	conn->would_shed = true;
 }
 
 int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 {
 	const struct service *service = w->port->service;
-	struct conn *conn = make(w, fd, conn_ready);
+	struct conn *conn = conn_alloc(w, fd, conn_ready);
 	if (!conn)
 		return -ENOMEM;
-	set_state(conn, CONN_OPEN);
+	conn_set_state(conn, CONN_OPEN);
 	if (service->events != 0 &&
 	        loop_add(&w->loop, &conn->watch, service->events) < 0) {
-		bury(conn, true);
+		conn_retire(conn, true);
 		return -ENOMEM;
 	}
 	conn->source = ticket->source.entry;
@@ -204,73 +114,23 @@ int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 	return 0;
 }
 
-static void end_linger(struct conn *conn)
-{
-	/* Nothing unread may be left: close would answer that with a reset, which can
-	 * overtake. */
-	(void)sock_discard(conn->watch.fd, CONN_LINGER_BYTES, NULL);
-	count(&conn->worker->conns.lingering, -1);
-	bury(conn, false);
-	/* The slot was given back long since; a holder may wait for the descriptor. */
-	hold_notify(conn->worker);
-}
-
-static void linger_ready(struct watch *watch, uint32_t events)
-{
-	(void)events;
-	struct conn *conn = container_of(watch, struct conn, watch);
-	size_t bytes = 0;
-	int r = sock_discard(watch->fd, CONN_LINGER_BYTES - conn->discarded, &bytes);
-	conn->discarded += (uint32_t)bytes;
-	if (r != 0 || conn->discarded >= CONN_LINGER_BYTES)
-		end_linger(conn);
-}
-
-/* conn, OPEN or FREE, has been answered: says so to the client, and waits for its end. */
-static void begin_linger(struct conn *conn)
-{
-	struct worker *w = conn->worker;
-	set_state(conn, CONN_LINGER);
-	conn->watch.ready = linger_ready;
-	conn->active = w->now;
-	count(&w->conns.lingering, 1);
-	list_move_to_end(&w->conns.linger, &conn->timer);
-
-	size_t bytes = 0;
-	bool over = shutdown(conn->watch.fd, SHUT_WR) < 0 ||
-	            sock_discard(conn->watch.fd, CONN_LINGER_BYTES, &bytes) != 0 ||
-	            bytes >= CONN_LINGER_BYTES;
-	conn->discarded = (uint32_t)bytes;
-	if (!over) {
-		int r = conn->watch.events == 0
-		                ? loop_add(&w->loop, &conn->watch, EPOLLIN)
-		                : loop_change(&w->loop, &conn->watch, EPOLLIN);
-		over = r < 0;
-	}
-	if (over)
-		end_linger(conn);
-	else if (atomic_load_explicit(&w->conns.lingering, memory_order_relaxed) >
-	         atomic_load_explicit(&w->port->linger, memory_order_relaxed))
-		(void)conn_linger_reclaim(w, true);
-}
-
 /* From OPEN, counted already: gives back all that it holds. */
 static void leave_open(struct conn *conn, bool linger)
 {
 	struct worker *w = conn->worker;
-	count(&w->conns.open, -1);
+	conn_count_gauge(&w->conns.open, -1);
 	keepalive_remove(conn);
 	list_remove(&conn->life);
 	uint32_t source = conn->source;
 	bool priority_slot = conn->priority_slot;
 	if (conn->would_shed)
-		count(&w->conns.would_shed, -1);
+		conn_count_gauge(&w->conns.would_shed, -1);
 	if (w->port->service->closing)
 		w->port->service->closing(conn);
 	if (linger)
-		begin_linger(conn);
+		conn_begin_linger(conn);
 	else
-		bury(conn, false);
+		conn_retire(conn, false);
 	w->gave = true;
 	if (source != SOURCE_NONE)
 		source_give(w->port->sources, source, w->now);
@@ -349,38 +209,6 @@ enum close_reason conn_reason_of(int err)
 	/* Keepalive and retransmission end with ETIMEDOUT, or with what ICMP said last.
 	 */
 	return err_is_disconnect(err) ? CLOSE_TIMEOUT : CLOSE_ERROR;
-}
-
-void conn_linger_shed(struct worker *w, int fd)
-{
-	struct conn *conn = make(w, fd, linger_ready);
-	if (conn)
-		begin_linger(conn);
-	else
-		(void)own_close(fd);
-}
-
-bool conn_linger_reclaim(struct worker *w, bool force)
-{
-	struct list *first = list_first(&w->conns.linger);
-	if (!first)
-		return false;
-	struct conn *conn = container_of(first, struct conn, timer);
-	if (!force && !sock_is_flushed(conn->watch.fd))
-		return false;
-	end_linger(conn);
-	return true;
-}
-
-void conn_free_closed(struct worker *w)
-{
-	struct list *link;
-	while ((link = list_first(&w->conns.closed))) {
-		set_state(container_of(link, struct conn, timer), CONN_FREE);
-		/* The next one gets what is still in the caches. */
-		list_remove(link);
-		list_prepend(&w->conns.spare, link);
-	}
 }
 
 void conn_close_all(struct worker *w, enum close_reason reason)

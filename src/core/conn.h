@@ -120,13 +120,6 @@ void conn_count_out(struct conn *conn, uint64_t bytes);
 /* The close reason that an errno of recv or send means. */
 enum close_reason conn_reason_of(int err);
 
-/* Lingers on fd, which was shed and answered: takes it over. Without memory it is closed
- * at once. */
-void conn_linger_shed(struct worker *worker, int fd);
-/* Closes the lingering connection that began first, if its client has all (or if forced).
- * Returns true if there is one less now. */
-bool conn_linger_reclaim(struct worker *worker, bool force);
-
 /* When the OPEN connection in an ordinary slot that has been idle longest last moved, ns;
  * CLOCK_INFINITY: there is none. */
 uint64_t conn_idlest(const struct worker *worker);

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/linger.h"
 #include "core/worker.h"
 #include "net/sock.h"
 

@@ -24,6 +24,7 @@
 #include "base/own.h"
 #include "core/hold_room.h"
 #include "core/judge.h"
+#include "core/linger.h"
 #include "core/overload.h"
 #include "core/shed.h"
 #include "core/waiter.h"

@@ -4,6 +4,7 @@
  */
 #include "rig.h"
 
+#include "core/linger.h"
 #include "core/shed.h"
 
 #define MS(n) ((uint64_t)(n)*CLOCK_MSEC)
