@@ -102,7 +102,7 @@ int conn_open(struct worker *w, int fd, const struct ticket *ticket)
 	conn->opened = w->now;
 	list_append(&w->conns.silent[conn->priority_slot], &conn->timer);
 	list_append(&w->conns.living, &conn->life);
-	keepalive_add(conn);
+	conn->phase = w->conns.opened++;
 	note_open(w);
 	if (w->config->dry_run)
 		note_would_shed(conn, ticket);
@@ -119,7 +119,8 @@ static void leave_open(struct conn *conn, bool linger)
 {
 	struct worker *w = conn->worker;
 	conn_count_gauge(&w->conns.open, -1);
-	keepalive_remove(conn);
+	if (w->conns.next == &conn->life)
+		w->conns.next = conn_after(&w->conns, &conn->life);
 	list_remove(&conn->life);
 	uint32_t source = conn->source;
 	bool priority_slot = conn->priority_slot;

@@ -88,9 +88,18 @@ struct conn_set {
 	struct list closed;     /* to be freed after the batch */
 	struct list spare;      /* FREE */
 	struct list chunks;     /* of memory, the newest last */
+	/* Of those living: whose turn to be looked at it is (keepalive.h); NULL: a new round's. */
+	struct list *next;
+	uint8_t opened;                   /* so many were, modulo 256 */
 	_Atomic uint32_t open, lingering; /* written by the worker only */
 	_Atomic uint32_t would_shed;      /* of those open; by the worker only */
 };
+
+/* The one that was opened after this one, on the list of the living; NULL: it is the last. */
+static inline struct list *conn_after(const struct conn_set *set, const struct list *link)
+{
+	return link->next == &set->living ? NULL : link->next;
+}
 
 /* How exactly the time of a connection's moves is known. Moving again within it does not move a
  * connection in its list, which saves the cache misses. */

@@ -1,7 +1,7 @@
 /*
  * keepalive.c - see keepalive.h.
  *
- * Invariants: `next` is on the list of the living, or NULL; no more than one probe in
+ * Invariants: no more than one probe in
  * KEEPALIVE_PACE_NS is asked for by all workers together, but for a batch at once; nobody is closed
  * here but who has left unanswered what the kernel sent again and again.
  *
@@ -40,24 +40,6 @@ void keepalive_init(struct worker *w)
 {
 	w->keepalive =
 	        (struct keepalive){.at = w->config->keepalive > 0 ? 0 : CLOCK_INFINITY};
-}
-
-void keepalive_add(struct conn *conn)
-{
-	conn->phase = conn->worker->keepalive.opened++;
-}
-
-/* Whose turn it is after this one. */
-static struct list *after(const struct worker *w, const struct list *link)
-{
-	return link->next == &w->conns.living ? NULL : link->next;
-}
-
-void keepalive_remove(struct conn *conn)
-{
-	struct worker *w = conn->worker;
-	if (w->keepalive.next == &conn->life)
-		w->keepalive.next = after(w, &conn->life);
 }
 
 /* A place in the pace for a batch of probes. Returns from when on it is w's, ns. */
@@ -134,9 +116,9 @@ static void probe(struct conn *conn)
 /* The client that is held is on no list. It is one at most. */
 static void begin_round(struct worker *w, uint64_t round_ns)
 {
-	struct keepalive *k = &w->keepalive;
-	k->round++;
-	k->next = list_first(&w->conns.living);
+	struct conn_set *set = &w->conns;
+	w->keepalive.round++;
+	set->next = list_first(&w->conns.living);
 	if (w->held.watch.fd >= 0 &&
 	        w->now >= w->held.since + round_ns * (KEEPALIVE_EVERY / 2))
 		sock_probe(w->held.watch.fd);
@@ -145,17 +127,18 @@ static void begin_round(struct worker *w, uint64_t round_ns)
 void keepalive_turn(struct worker *w)
 {
 	struct keepalive *k = &w->keepalive;
+	struct conn_set *set = &w->conns;
 	if (w->now < k->at)
 		return;
 	uint64_t round_ns = keepalive_period_of(w->port) / KEEPALIVE_ROUNDS;
 	uint64_t open = atomic_load_explicit(&w->conns.open, memory_order_relaxed);
 	unsigned looks = 0;
 	bool may_probe = true;
-	if (!k->next)
+	if (!set->next)
 		begin_round(w, round_ns);
 	/* None twice in a turn. */
-	while (k->next && looks < KEEPALIVE_LOOKS && looks < open && may_probe) {
-		struct conn *conn = container_of(k->next, struct conn, life);
+	while (set->next && looks < KEEPALIVE_LOOKS && looks < open && may_probe) {
+		struct conn *conn = container_of(set->next, struct conn, life);
 		enum verdict verdict = look(conn, round_ns);
 		if (verdict == PROBE) {
 			uint64_t at = k->granted > 0 ? 0 : reserve(w);
@@ -166,11 +149,11 @@ void keepalive_turn(struct worker *w)
 			probe(conn);
 			may_probe = k->granted > 0;
 		}
-		k->next = after(w, k->next);
+		set->next = conn_after(&w->conns, set->next);
 		looks++;
 		if (verdict == CLOSE)
 			conn_close(conn, CLOSE_TIMEOUT);
-		if (!k->next && looks < open)
+		if (!set->next && looks < open)
 			begin_round(w, round_ns);
 	}
 	give_back_rest(w);

@@ -28,8 +28,6 @@
 
 #include <stdint.h>
 
-struct conn;
-struct list;
 struct port;
 struct worker;
 
@@ -42,12 +40,9 @@ struct worker;
 
 /* A worker's own part. */
 struct keepalive {
-	struct list *
-	        next; /* of the list of the living: whose turn it is; NULL: a new round's */
 	uint64_t at;      /* when to go on, ns; CLOCK_INFINITY: off */
 	unsigned granted; /* probes that may go out then */
 	uint8_t round;
-	uint8_t opened; /* connections, modulo 256 */
 };
 
 /* All workers' together: when the next probe may be asked for, ns. */
@@ -61,10 +56,6 @@ uint64_t keepalive_period(uint64_t keepalive_ns, uint64_t connections);
 uint64_t keepalive_period_of(const struct port *port);
 
 void keepalive_init(struct worker *w);
-/* A connection was opened: gives it its place among the rounds. */
-void keepalive_add(struct conn *conn);
-/* It is about to leave the list of the living. */
-void keepalive_remove(struct conn *conn);
 /* Asks for the probes that are due at w->now. */
 void keepalive_turn(struct worker *w);
 /* When some are, ns; CLOCK_INFINITY: never. */

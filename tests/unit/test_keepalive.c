@@ -199,15 +199,15 @@ Test(keepalive, connections_end_while_it_goes_round)
 	is_unanswered = true;
 	(void)rig_run(&rig, 2 * KEEPALIVE_EVERY * ROUND, 10000);
 	while (w->conns.open > 0) {
-		struct list *next = w->keepalive.next;
+		struct list *next = w->conns.next;
 		if (!next)
 			next = list_first(&w->conns.living);
 		conn_close(container_of(next, struct conn, life), CLOSE_IDLE);
-		cr_assert(!w->keepalive.next || w->keepalive.next != next);
+		cr_assert(!w->conns.next || w->conns.next != next);
 		conn_free_closed(w);
 		(void)rig_run(&rig, ROUND / 4, 100);
 	}
-	cr_assert_null(w->keepalive.next);
+	cr_assert_null(w->conns.next);
 	close_all(&rig, client, CLIENTS);
 }
 
