@@ -22,7 +22,10 @@
 
 #include "base/clock.h"
 #include "base/own.h"
+#include "core/accept_call.h"
+#include "core/admission.h"
 #include "core/hold_room.h"
+#include "core/interest.h"
 #include "core/judge.h"
 #include "core/linger.h"
 #include "core/overload.h"

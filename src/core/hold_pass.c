@@ -19,6 +19,8 @@
 #include <sys/socket.h>
 
 #include "base/own.h"
+#include "core/accept_call.h"
+#include "core/admission.h"
 #include "core/judge.h"
 #include "core/shed.h"
 #include "core/waiter.h"

@@ -15,6 +15,7 @@
 #include "core/hold_room.h"
 
 #include "base/clock.h"
+#include "core/accept_call.h"
 #include "core/gauges.h"
 #include "core/waiter.h"
 #include "core/wakeup.h"

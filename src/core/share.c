@@ -12,6 +12,7 @@
 #include "core/share.h"
 
 #include "base/clock.h"
+#include "core/interest.h"
 #include "core/wakeup.h"
 #include "core/worker.h"
 

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "core/hold_room.h"
+#include "core/interest.h"
 #include "core/judge.h"
 #include "core/overload.h"
 #include "core/waiter.h"

@@ -220,39 +220,14 @@ int worker_start(struct worker *worker);
  * has happened until w->now it has yet to see. */
 void worker_turn(struct worker *w, int n);
 
-/* accept.c: in and out of the listener's epoll set, and what accept4 says. */
+/* accept.c. */
 
-void worker_block(struct worker *w, enum worker_block why);
-void worker_unblock(struct worker *w, enum worker_block why);
-/* Puts the listener into the set in another way. */
-void worker_listen(struct worker *w, enum worker_listen how);
-/* Does it turn, and could it accept if it had a slot? Any thread. */
-bool worker_is_able(const struct worker *w);
 /* The listener is readable, or a peer asked for a look. */
 void worker_accept(struct worker *w);
 /* What may have become possible since the last turn: rejoin after being full, short,
  * paused. */
 void worker_rejoin(struct worker *w);
 uint64_t worker_next_deadline(const struct worker *w);
-
-/* Accepts one connection: counts, judges the errno. *ret_peer is empty where nobody is likely to ask
- * for it. Outcomes beside 0 (*ret_fd is the socket): */
-enum worker_accept_outcome {
-	WORKER_ACCEPT_NOTHING = 1, /* the queue is empty */
-	WORKER_ACCEPT_SKIP,        /* this connection only: take the next one */
-	WORKER_ACCEPT_SHORT,       /* short of descriptors or memory */
-	WORKER_ACCEPT_PAUSE        /* stop for a while */
-};
-int worker_accept_one(
-        struct worker *w, bool through_kept, int *ret_fd, struct addr *ret_peer);
-/* Serves an accepted connection that was judged and for which this worker has a slot; takes all
- * over. waited_ns is its time in the queue, CLOCK_INFINITY if it was not measured. */
-void worker_admit(struct worker *w, int fd, uint64_t waited_ns, struct ticket *ticket);
-/* This worker ran into EMFILE or its like. */
-void worker_set_short(struct worker *w);
-/* Is it over? Looks, if it is time or something was closed. Returns true if descriptors
- * are there. */
-bool worker_check_short(struct worker *w, bool now);
 
 /* In port_collect.c: the books of a port with this budget. Returns 0 or -errno. */
 int port_create_books(const struct budget *budget, struct source_books **ret);

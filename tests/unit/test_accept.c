@@ -6,7 +6,10 @@
 
 #include <limits.h>
 
+#include "core/accept_call.h"
+#include "core/admission.h"
 #include "core/gauges.h"
+#include "core/interest.h"
 #include "core/shed.h"
 #include "fdfill.h"
 

@@ -2,6 +2,8 @@
  * test_conn.c - the life of a connection: its states, its reasons, its lingering, and
  * the memory that it leaves to the next one.
  */
+#include "core/accept_call.h"
+#include "core/admission.h"
 #include "rig.h"
 
 #include <signal.h>

@@ -4,6 +4,7 @@
  */
 #include "hold_rig.h"
 
+#include "core/accept_call.h"
 #include "fdfill.h"
 #include "net/prefix.h"
 

@@ -4,6 +4,7 @@
  */
 #include "rig.h"
 
+#include "core/accept_call.h"
 #include "core/linger.h"
 #include "core/shed.h"
 

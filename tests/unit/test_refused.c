@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <stdarg.h>
 
+#include "core/accept_call.h"
 #include "core/gauges.h"
+#include "core/interest.h"
 #include "core/shed.h"
 
 /* The next `times` calls fail with err. */
