@@ -75,24 +75,6 @@ static const char *text_keep(const char *text)
 	return t->text;
 }
 
-char *config_place_format(const struct config_place *place, char *buf, size_t size)
-{
-	size_t len;
-
-	if (place->override) {
-		(void)snprintf(buf, size, "-o ");
-		config_escape(
-		        buf + 3, size - 3, place->override, strlen(place->override));
-		return buf;
-	}
-	/* Room for a colon and a line number. */
-	config_escape(buf, size - 12, place->name, strlen(place->name));
-	len = strlen(buf);
-	if (place->line > 0)
-		(void)snprintf(buf + len, size - len, ":%u", place->line);
-	return buf;
-}
-
 char *config_format_key(const struct config *config, enum config_key_index key,
         char buf[static CONFIG_PLACE_MAX])
 {

@@ -38,8 +38,6 @@
 
 /* So many lines are read between two looks at the clock. */
 #define FILE_LINES 256U
-/* What is shown of what was seen. */
-#define SEEN_MAX 120
 
 static const char shape[] =
         "[section], key = value, or a comment after # or ; at the line's start";
@@ -53,40 +51,6 @@ struct lines {
 	char section[CONFIG_WORD_MAX + 1];
 	const char *value;
 };
-
-void config_mistake(struct config_reader *reader, const struct config_place *place,
-        const char *section, const char *key, const struct config_seen *seen,
-        const char *format, ...)
-{
-	char text[1024];
-	va_list args;
-	bool named = config_names_next(reader);
-
-	reader->mistakes += reader->mistakes < INT_MAX;
-	if (!named)
-		return;
-	(void)fprintf(
-	        reader->errors, "%s: ", config_place_format(place, text, sizeof(text)));
-	if (section) {
-		config_escape(text, sizeof(text), section, strlen(section));
-		(void)fprintf(reader->errors, key ? "[%s] " : "[%s]: ", text);
-	}
-	if (key) {
-		config_escape(text, sizeof(text), key, strlen(key));
-		(void)fprintf(reader->errors, "%s: ", text);
-	}
-	if (seen) {
-		bool cut = seen->len > SEEN_MAX;
-
-		config_escape(
-		        text, sizeof(text), seen->bytes, cut ? SEEN_MAX : seen->len);
-		(void)fprintf(reader->errors, "'%s%s' ", text, cut ? "..." : "");
-	}
-	va_start(args, format);
-	(void)vfprintf(reader->errors, format, args);
-	va_end(args);
-	(void)fputc('\n', reader->errors);
-}
 
 /* A mistake of this line's shape. */
 static void line_mistake(struct lines *l, const char *bytes, size_t len, const char *what)
