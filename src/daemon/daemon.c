@@ -19,6 +19,7 @@
 #include "daemon/conns.h"
 #include "daemon/events.h"
 #include "daemon/gate.h"
+#include "daemon/lifecycle.h"
 #include "daemon/listening.h"
 #include "daemon/pulse.h"
 #include "daemon/rebind.h"

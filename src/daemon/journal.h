@@ -13,8 +13,6 @@
 #include "base/log.h"
 #include "core/stats.h"
 
-struct daemon;
-
 enum journal_event {
 #define X(name, word, id, level, fields, help) JOURNAL_##name,
 #include "daemon/journal.def"
@@ -41,12 +39,5 @@ void journal_add_text(struct journal_record *r, const char *name, const char *va
 /* Logs it, at the level of its row, with this line as MESSAGE=. */
 void journal_send(const struct journal_record *r, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
-
-/* The port is open, just now. */
-void journal_tell_open(struct daemon *d);
-/* portd has begun to stop, and port_stop has been called. */
-void journal_tell_stopping(struct daemon *d);
-/* The workers have ended, or were left behind; the port is still there. */
-void journal_tell_stopped(struct daemon *d);
 
 #endif

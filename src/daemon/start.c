@@ -20,6 +20,7 @@
 #include "base/own.h"
 #include "core/listener.h"
 #include "daemon/events.h"
+#include "daemon/lifecycle.h"
 #include "daemon/refusal.h"
 #include "daemon/requests.h"
 #include "daemon/status.h"
