@@ -131,13 +131,6 @@ int daemon_open_loop(struct daemon *d);
  * failed. */
 int daemon_run(struct daemon *d);
 
-/* TERM, INT: stop accepting, drain, end; the second call ends at once. */
-void daemon_stop(struct daemon *d);
-
-/* As daemon_stop, because portd cannot go on: with exit status 1, and so that the next one can start
- * soon, after DAEMON_FAIL_DRAIN_NS at the latest. */
-void daemon_fail(struct daemon *d);
-
 /* Ends the workers, if there are any, and gives everything back. */
 void daemon_close(struct daemon *d);
 

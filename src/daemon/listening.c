@@ -106,12 +106,12 @@ void listening_check(struct daemon *d)
 		status_touch(d);
 }
 
-void listening_tick(struct daemon *d)
+bool listening_tick(struct daemon *d)
 {
 	listening_check(d);
 	if (d->stopping || d->down_since == 0 ||
 	        clock_now() - d->down_since < LISTENING_PATIENCE_NS)
-		return;
+		return false;
 	log_error("down for " LISTENING_PATIENCE ": portd ends, with exit status 1");
-	daemon_fail(d);
+	return true;
 }

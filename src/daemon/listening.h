@@ -9,13 +9,15 @@
 #ifndef DAEMON_LISTENING_H
 #define DAEMON_LISTENING_H
 
+#include <stdbool.h>
+
 struct daemon;
 
 /* Looks, and tells of what has changed: when a worker has something to say, and before portd says how
  * it is. */
 void listening_check(struct daemon *d);
 
-/* The same with every tick; ends portd when it has been down for too long. */
-void listening_tick(struct daemon *d);
+/* The same with every tick. Returns whether it has been down for too long: portd is to end. */
+bool listening_tick(struct daemon *d);
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "base/plural.h"
+#include "daemon/configure.h"
 #include "daemon/daemon.h"
 #include "daemon/events.h"
 #include "daemon/gate.h"

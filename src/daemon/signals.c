@@ -23,6 +23,7 @@
 #include "base/own.h"
 #include "daemon/daemon.h"
 #include "daemon/reload.h"
+#include "daemon/stop.h"
 #include "net/fdtable.h"
 
 static void signals_set(sigset_t *set)

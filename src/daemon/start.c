@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "core/listener.h"
+#include "daemon/configure.h"
 #include "daemon/events.h"
 #include "daemon/lifecycle.h"
 #include "daemon/refusal.h"
@@ -48,23 +49,6 @@ int start_standard_fds(void)
 	return 0;
 }
 
-void start_each_line(
-        const char *text, void (*line)(const char *line, void *arg), void *arg)
-{
-	OWN_MEM char *copy = text ? strdup(text) : NULL;
-	char *rest = NULL;
-
-	if (!copy)
-		return;
-	for (char *l = strtok_r(copy, "\n", &rest); l; l = strtok_r(NULL, "\n", &rest))
-		line(l, arg);
-}
-
-void start_print_warning(const char *line, void *arg)
-{
-	(void)fprintf(arg, "warning: %s\n", line);
-}
-
 static void start_log_warning(const char *line, void *arg)
 {
 	(void)arg;
@@ -92,25 +76,6 @@ static int start_find_service(struct daemon *d, const struct service *const *ser
 		return 0;
 	log_error("[service] type: no service '%s'", d->config.service);
 	return EXIT_MISCONFIG;
-}
-
-int start_find_group(const struct config *config, gid_t *ret, FILE *errors)
-{
-	char place[CONFIG_PLACE_MAX];
-	int r = socket_file_find_group(config->control_group, ret);
-
-	if (r == 0)
-		return 0;
-	(void)config_format_key(config, CONFIG_KEY_control_group, place);
-	errno = -r;
-	if (r > 0)
-		(void)fprintf(errors,
-		        "%s: there is no group '%s'; leave it empty for portd's own\n",
-		        place, config->control_group);
-	else
-		(void)fprintf(errors, "%s: cannot look up '%s': %m\n", place,
-		        config->control_group);
-	return r > 0 ? EXIT_MISCONFIG : EXIT_SYSTEM;
 }
 
 int start_load(struct daemon *d, const struct options *options,
@@ -316,20 +281,6 @@ int start_main_thread(struct daemon *d)
 	errno = -r;
 	log_error("cannot set up the main thread: %m");
 	return EXIT_SYSTEM;
-}
-
-void start_check_backlog(const struct daemon *d, FILE *out)
-{
-	struct stats stats;
-
-	port_collect(d->port, 0, &stats);
-	/* 0: the kernel did not say. */
-	if (stats.backlog_effective && stats.backlog_effective < d->config.backlog)
-		(void)fprintf(out,
-		        "warning: [listener] backlog: %" PRIu64
-		        " asked for, the kernel grants %" PRIu64
-		        "; raise net.core.somaxconn\n",
-		        d->config.backlog, stats.backlog_effective);
 }
 
 /* Less than the unit asks for, and it matters. */

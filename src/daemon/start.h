@@ -49,18 +49,4 @@ int start_main_thread(struct daemon *d);
  * them. */
 int start_open_port(struct daemon *d);
 
-/* Also for a reload: looks up [control] group. Returns 0, or the code to exit with after a line in
- * errors. It may ask the name services. */
-int start_find_group(const struct config *config, gid_t *ret, FILE *errors);
-
-/* Also for a reload. Writes «warning: …» to out if the kernel has clamped the backlog. */
-void start_check_backlog(const struct daemon *d, FILE *out);
-
-/* Also for a reload. Calls line for each line of text (NULL: none), without its newline.
- */
-void start_each_line(
-        const char *text, void (*line)(const char *line, void *arg), void *arg);
-/* For start_each_line: «warning: » and the line to the FILE arg. */
-void start_print_warning(const char *line, void *arg);
-
 #endif
