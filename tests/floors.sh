@@ -1,7 +1,7 @@
 #!/bin/sh
 # floors.sh - the floors of the house: base <- net <- core <- serve <- daemon, and ctl and load on
 # base and net. No include points up, core names no service, only the daemon logs and talks to systemd, and
-# no file or function grows too long.
+# no file or function grows too long. Who calls whom: circles.py.
 set -u
 # shellcheck source=tests/tap.sh
 . "$(dirname "$0")/tap.sh"

@@ -26,7 +26,7 @@ class Kind:
 KINDS = {
     "unit": Kind(lambda top, path: ["sh", os.path.join(top, "tests", "unit.sh"), path], True),
     "fuzz": Kind(lambda top, path: [path], True),
-    "tree": Kind(lambda top, path: ["sh", path]),
+    "tree": Kind(lambda top, path: [sys.executable, "-B", path] if path.endswith(".py") else ["sh", path]),
     "plain": Kind(lambda top, path: [sys.executable, "-B", path], environment={"PORTD_TEST_PLAIN": "1"}),
     "e2e": Kind(lambda top, path: [sys.executable, "-B", path]),
     "system": Kind(lambda top, path: [sys.executable, "-B", path]),
