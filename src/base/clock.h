@@ -1,8 +1,6 @@
 /*
  * clock.h - time, as nanoseconds of CLOCK_MONOTONIC. The wall clock is never used to
  * decide anything: it jumps.
- *
- * Reads next: parse.h.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H

@@ -1,7 +1,5 @@
 /*
  * cpus.c - how many processors there are for this process.
- *
- * Reads next: drop_in.c.
  */
 #include "base/cpus.h"
 

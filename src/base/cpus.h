@@ -1,7 +1,5 @@
 /*
  * cpus.h - how many processors there are for this process.
- *
- * Reads next: drop_in.h.
  */
 #ifndef BASE_CPUS_H
 #define BASE_CPUS_H

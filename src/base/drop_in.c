@@ -1,7 +1,5 @@
 /*
  * drop_in.c - which files of a directory are drop-ins.
- *
- * Reads next: log.c.
  */
 #include "base/drop_in.h"
 

@@ -1,7 +1,5 @@
 /*
  * drop_in.h - which files of a directory are drop-ins, and in which order they are read.
- *
- * Reads next: log.h.
  */
 #ifndef BASE_DROP_IN_H
 #define BASE_DROP_IN_H

@@ -4,8 +4,6 @@
  * All functions take a positive errno. Convention of the whole tree: a function returns a
  * negative errno for a failure, 0 for success, and a positive value for a named outcome
  * that its header documents.
- *
- * Reads next: list.h.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H

@@ -1,7 +1,5 @@
 /*
  * getopt_exact.c - getopt_long(3) without its abbreviations.
- *
- * Reads next: near.c.
  */
 #include "base/getopt_exact.h"
 

@@ -1,7 +1,5 @@
 /*
  * getopt_exact.h - getopt_long(3) without its abbreviations.
- *
- * Reads next: near.h.
  */
 #ifndef BASE_GETOPT_EXACT_H
 #define BASE_GETOPT_EXACT_H

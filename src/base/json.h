@@ -1,7 +1,5 @@
 /*
  * json.h - the one part of JSON (RFC 8259) that goes wrong when everybody writes it anew.
- *
- * Reads next: near.h.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H

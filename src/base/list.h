@@ -1,8 +1,6 @@
 /*
  * list.h - an intrusive doubly linked list. The head is a node; an empty head, and a node
  * on no list, points to itself. No allocation, no failure.
- *
- * Reads next: clock.h.
  */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H

@@ -26,8 +26,6 @@
  * What only lines are for: words of a process that ends at once. The journal looks up the
  * unit of a datagram's sender when it reads it; of 20 processes that had ended by then it
  * knew none. A stream comes with the name of its unit: 20 of 20.
- *
- * Reads next: ../net/addr.c.
  */
 #include "base/log.h"
 

@@ -9,8 +9,6 @@
  * else it is a plain line. Nothing here waits: what neither way takes at once (a full pipe,
  * a terminal that nobody reads, a journal that does not read) is lost; the loss is counted, and told once there is room.
  * Control characters and bytes above 126 come out as \xNN, in lines and in fields.
- *
- * Reads next: ../net/addr.h.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H

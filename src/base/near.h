@@ -1,7 +1,5 @@
 /*
  * near.h - which word somebody most likely meant who typed another.
- *
- * Reads next: cpus.h.
  */
 #ifndef BASE_NEAR_H
 #define BASE_NEAR_H

@@ -4,8 +4,6 @@
  * A variable with a cleanup attribute owns what it names and gives it up when it goes out
  * of scope; TAKE_FD and TAKE_PTR hand it on. Every destructor here accepts the empty
  * value and leaves errno alone, so that any half-built object may be destroyed.
- *
- * Reads next: err.h.
  */
 #ifndef BASE_OWN_H
 #define BASE_OWN_H

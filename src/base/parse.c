@@ -4,8 +4,6 @@
  * Invariants: the whole text is looked at before a verdict, so that -EINVAL (not of this
  * form) always wins over -ERANGE (too large); nothing is written but on success; no
  * function here looks at the locale, so a digit is an ASCII digit.
- *
- * Reads next: log.c.
  */
 #include "base/parse.h"
 

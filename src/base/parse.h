@@ -4,8 +4,6 @@
  * Every parser takes the whole text: no blanks around it, no sign, no leftovers, no
  * locale. Returns 0, -EINVAL (not of this form) or -ERANGE (of this form, but too large
  * to hold). *ret is written on success only.
- *
- * Reads next: plural.h.
  */
 #ifndef BASE_PARSE_H
 #define BASE_PARSE_H

@@ -1,7 +1,5 @@
 /*
  * plural.h - what is counted, in words.
- *
- * Reads next: json.h.
  */
 #ifndef BASE_PLURAL_H
 #define BASE_PLURAL_H

@@ -2,8 +2,6 @@
  * siphash.h - SipHash-2-4: a short keyed hash of which nobody without the key can choose
  * collisions (Aumasson and Bernstein, «SipHash: a fast short-input PRF», 2012). For
  * tables whose keys come from the network.
- *
- * Reads next: log.h.
  */
 #ifndef BASE_SIPHASH_H
 #define BASE_SIPHASH_H

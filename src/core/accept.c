@@ -10,8 +10,6 @@
  *     slot is the held client's.
  *   - Everything that keeps a worker out of the set has a time or an event that brings it
  *     back.
- *
- * Reads next: share.c.
  */
 
 #include "base/clock.h"

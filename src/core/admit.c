@@ -1,8 +1,6 @@
 /*
  * admit.c - the slots. Invariant: used never exceeds max by a take (a reload may lower
  * max below what is open), and a private table's used never exceeds table_slots.
- *
- * Reads next: hold.c for the connection that finds no slot, conn.c for the one that does.
  */
 #include "core/admit.h"
 

@@ -11,8 +11,6 @@
  * slot afterwards.
  *
  * Any thread may call these.
- *
- * Reads next: state.h.
  */
 #ifndef CORE_ADMIT_H
 #define CORE_ADMIT_H

@@ -41,8 +41,6 @@
  *
  * Invariants: part < rate; F is never lowered but by bucket_return and by a change of the
  * rate.
- *
- * Reads next: source.c.
  */
 #include "core/bucket.h"
 

@@ -7,8 +7,6 @@
  *
  * Times are ns of CLOCK_MONOTONIC. Nobody need agree on now: a thread that comes with an
  * older one is treated the stricter for it, and the bound holds all the same.
- *
- * Reads next: burst.h.
  */
 #ifndef CORE_BUCKET_H
 #define CORE_BUCKET_H

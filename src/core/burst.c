@@ -4,8 +4,6 @@
  *
  * The time between two looks counts only as far as the head of the queue has waited: an idle port is
  * not looked at for hours. Asking for that age is a system call, so only a new record asks.
- *
- * Reads next: hold.c.
  */
 #include "core/burst.h"
 

@@ -4,8 +4,6 @@
  * (portctl limits).
  *
  * All workers write, anybody reads. Times are ns of CLOCK_MONOTONIC.
- *
- * Reads next: source.h.
  */
 #ifndef CORE_BURST_H
 #define CORE_BURST_H

@@ -1,7 +1,5 @@
 /*
  * cgroup.c - see cgroup.h.
- *
- * Reads next: memory.c.
  */
 #include "core/cgroup.h"
 

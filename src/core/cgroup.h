@@ -1,7 +1,5 @@
 /*
  * cgroup.h - the memory controller's groups that this process is in.
- *
- * Reads next: memory.h.
  */
 #ifndef CORE_CGROUP_H
 #define CORE_CGROUP_H

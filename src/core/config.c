@@ -7,8 +7,6 @@
  * Invariants: a key with a mistake keeps the value it had, so that the rest of the files
  * is still checked in full; within a file a key is set once, a later file may set it
  * again, an override always may; what is printed reads back as the same struct.
- *
- * Reads next: config_key.c.
  */
 #include "core/config.h"
 

@@ -4,8 +4,6 @@
  * config.def is the table of keys; it drives parsing, printing (-T), the comparison on reload and
  * the check of portd.conf(5). A struct config is immutable once loaded; a reload makes a new one.
  * Main thread only, but for reading a loaded one.
- *
- * Reads next: limits.h.
  */
 #ifndef CORE_CONFIG_H
 #define CORE_CONFIG_H

@@ -1,7 +1,5 @@
 /*
  * config_bytes.c - which bytes are text, and how others are shown.
- *
- * Reads next: config_found.c.
  */
 #include "core/config_file.h"
 

@@ -18,8 +18,6 @@
  * is not what its author believes it to be. A UTF-8 byte order mark at the start, CRLF
  * line ends and a last line without an end are accepted. A file is read whole before its
  * first line is judged (config_read.c); a line then gets its NUL where it stands.
- *
- * Reads next: config_bytes.c.
  */
 #include "core/config_file.h"
 

@@ -3,8 +3,6 @@
  * line and where it stands, and nothing of what the keys mean.
  *
  * Main thread only.
- *
- * Reads next: limits.h.
  */
 #ifndef CORE_CONFIG_FILE_H
 #define CORE_CONFIG_FILE_H

@@ -1,7 +1,5 @@
 /*
  * config_found.c - files that were there and are gone. See config_found.h.
- *
- * Reads next: limits_probe.c.
  */
 #include "core/config_found.h"
 

@@ -1,8 +1,6 @@
 /*
  * config_found.h - which files a configuration was read from, so that files which vanish are not
  * taken for the defaults.
- *
- * Reads next: config_key.h.
  */
 #ifndef CORE_CONFIG_FOUND_H
 #define CORE_CONFIG_FOUND_H

@@ -6,8 +6,6 @@
  *
  * Invariants: what is written reads back as the same value; a field is written on success
  * only.
- *
- * Reads next: config_file.c.
  */
 #include "core/config_key.h"
 

@@ -1,8 +1,6 @@
 /*
  * config_key.h - the table of keys (config.def) and how the value of each is read,
  * written and explained. For config.c only.
- *
- * Reads next: config_file.h.
  */
 #ifndef CORE_CONFIG_KEY_H
 #define CORE_CONFIG_KEY_H

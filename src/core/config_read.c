@@ -4,8 +4,6 @@
  * Invariants: what is read is bounded, and so is the time it takes, for a reload must not hang on a
  * pipe that nobody writes to. Memory grows with what the file has: 1 MiB for each would take longer
  * to get than a short file takes to read.
- *
- * Reads next: limits_probe.c.
  */
 #include "core/config_read.h"
 

@@ -1,7 +1,5 @@
 /*
  * config_read.h - a configuration file, read whole. For config_file.c only. Main thread.
- *
- * Reads next: config_read.c.
  */
 #ifndef CORE_CONFIG_READ_H
 #define CORE_CONFIG_READ_H

@@ -5,8 +5,6 @@
  * one follows from its state; an OPEN one is on the list of the living too; every OPEN one
  * holds one slot; every way out of OPEN goes through conn_close with a reason, but for those
  * that turn out to have been dead from the start, which were shed (shed_dead).
- *
- * Reads next: conn_timeout.c.
  */
 #include "core/conn.h"
 

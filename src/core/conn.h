@@ -15,8 +15,6 @@
  * again.
  *
  * A connection belongs to one worker for life; only that worker's thread touches it.
- *
- * Reads next: shed.h.
  */
 #ifndef CORE_CONN_H
 #define CORE_CONN_H

@@ -2,8 +2,6 @@
  * conn_evict.c - which connection goes when another needs its room.
  *
  * Invariant: none is closed that has been idle for less than it was asked for, by what its socket says.
- *
- * Reads next: counters.c.
  */
 #include "core/conn.h"
 

@@ -10,8 +10,6 @@
  *     of it (conn_end_long_turn).
  *   - What fills a send buffer leaves it without an event until a third of it is free. So whoever
  *     takes it slowly moves without the worker's knowledge, and the socket is asked for that, too.
- *
- * Reads next: conn_evict.c.
  */
 #include "core/conn.h"
 

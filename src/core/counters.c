@@ -5,8 +5,6 @@
  * never a locked instruction; each row is one atomic, so a reader sees every number
  * whole, though not all rows of one instant. struct counts has no field but uint64_t, so
  * that a row's number is its offset.
- *
- * Reads next: stats.h.
  */
 #include "core/counters.h"
 

@@ -8,8 +8,6 @@
  *
  * where connections and held are kept apart from the counters (worker.c) and the sums come from
  * here, so that the equation can be false and a test can see it.
- *
- * Reads next: stats.h.
  */
 #ifndef CORE_COUNTERS_H
 #define CORE_COUNTERS_H

@@ -5,8 +5,6 @@
  * of records waiting, at most EVENT_RING_SIZE. Only the writer moves head and counts what
  * was dropped, only the reader moves tail. A record is written before head passes it
  * (release) and read before tail does.
- *
- * Reads next: worker.h.
  */
 #include "core/event.h"
 

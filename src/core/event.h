@@ -3,8 +3,6 @@
  * bounded ring: one writer (the worker), one reader (main). A full ring drops the record
  * and counts it, so a worker never waits for a log. What must keep its order among workers
  * goes through one ring of all, with a lock for its writers.
- *
- * Reads next: worker.h.
  */
 #ifndef CORE_EVENT_H
 #define CORE_EVENT_H

@@ -12,8 +12,6 @@
  * The holder resigns when the queue is empty and there are slots for everybody to accept
  * with; until then it is the only one to accept, and passes connections on to the
  * emptiest worker.
- *
- * Reads next: hold_room.c.
  */
 #include "core/hold.h"
 

@@ -9,8 +9,6 @@
  * descriptor through SCM_RIGHTS between private tables, its number in a shared one. At
  * most one is on its way; a receiver that does not turn within HOLD_PASS_NS loses it
  * again to the holder.
- *
- * Reads next: conn.h.
  */
 #ifndef CORE_HOLD_H
 #define CORE_HOLD_H

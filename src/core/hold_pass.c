@@ -10,8 +10,6 @@
  * that was slow, mistakes a later offer for the one he means. Between
  * private tables the descriptor travels by SCM_RIGHTS through one pair that all tables share; in a
  * shared table its number is enough.
- *
- * Reads next: conn.c.
  */
 #include "core/hold.h"
 

@@ -9,8 +9,6 @@
  *     when the holder looked;
  *   - idlest is a hint that only its worker writes, at the end of each turn: a connection that has
  *     moved since then is noticed by its worker, not by the holder.
- *
- * Reads next: hold_pass.c.
  */
 #include "core/hold_room.h"
 

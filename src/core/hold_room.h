@@ -1,8 +1,6 @@
 /*
  * hold_room.h - room for the held client: the slots that are free, those for priority sources, and the
  * slot of the connection that has been idle longest.
- *
- * Reads next: hold_pass.c.
  */
 #ifndef CORE_HOLD_ROOM_H
 #define CORE_HOLD_ROOM_H

@@ -2,8 +2,6 @@
  * judge.c - JUDGE: one ranking of the reasons to refuse a newcomer, asked in one place.
  *
  * Invariant: whoever is refused holds nothing in the books of its source.
- *
- * Reads next: shed.c.
  */
 #include "core/judge.h"
 

@@ -7,8 +7,6 @@
  * once the connection is open.
  *
  * The caller's worker only.
- *
- * Reads next: shed.h.
  */
 #ifndef CORE_JUDGE_H
 #define CORE_JUDGE_H

@@ -4,8 +4,6 @@
  * Invariants: no more than one probe in
  * KEEPALIVE_PACE_NS is asked for by all workers together, but for a batch at once; nobody is closed
  * here but who has left unanswered what the kernel sent again and again.
- *
- * Reads next: listener.c.
  */
 #include "core/keepalive.h"
 

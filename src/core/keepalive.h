@@ -20,8 +20,6 @@
  *   then    In every round as long as the last probe, or what was sent again, is unanswered.
  *
  * So a dead peer is closed 14 to 22 rounds after its end: 0.7 to 1.1 periods.
- *
- * Reads next: worker.h.
  */
 #ifndef CORE_KEEPALIVE_H
 #define CORE_KEEPALIVE_H

@@ -6,8 +6,6 @@
  * because the formula never falls when slots rise; what is refused names a value that is
  * then accepted. Numbers of descriptors stay below 2^30 and workers at 1024 or less, so
  * that no product here can overflow.
- *
- * Reads next: listener.c.
  */
 #include "core/limits.h"
 

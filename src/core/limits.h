@@ -22,8 +22,6 @@
  * With private tables each of them, the main thread's too, has the wake-up descriptors of
  * all workers, each under the same number everywhere: that is the «+ workers» in both. So
  * the hard RLIMIT_NOFILE has to be LIMITS_KEPT_MAIN + workers at least.
- *
- * Reads next: listener.h.
  */
 #ifndef CORE_LIMITS_H
 #define CORE_LIMITS_H

@@ -2,8 +2,6 @@
  * limits_probe.c - what the machine and the process have: descriptors, memory, processors.
  *
  * Invariant: what cannot be read sets no limit.
- *
- * Reads next: limits.c.
  */
 #include "core/limits.h"
 

@@ -1,8 +1,6 @@
 /*
  * listener.c - LISTEN. The facts about TCP_INFO and SO_MEMINFO on a listener are shown by
  * tests/kernel/; a kernel that behaves otherwise is noticed there.
- *
- * Reads next: port.c.
  */
 #include "core/listener.h"
 

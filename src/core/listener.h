@@ -1,8 +1,6 @@
 /*
  * listener.h - LISTEN: the one passive socket, its backlog queue, and what the kernel
  * says of them.
- *
- * Reads next: port.h.
  */
 #ifndef CORE_LISTENER_H
 #define CORE_LISTENER_H

@@ -2,8 +2,6 @@
  * memory.c - see memory.h.
  *
  * Invariant: what cannot be read sets no limit.
- *
- * Reads next: port.c.
  */
 #include "core/memory.h"
 

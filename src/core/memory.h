@@ -1,8 +1,6 @@
 /*
  * memory.h - how much of the machine's memory is left: what the kernel takes for connections
  * (sockets, their queues) is in it, and is not portd's to bound.
- *
- * Reads next: port.h.
  */
 #ifndef CORE_MEMORY_H
 #define CORE_MEMORY_H

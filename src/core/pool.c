@@ -3,8 +3,6 @@
  *
  * Invariant: a number is in `cold`, in `warm`, or with whoever has taken it; the memory of those in
  * `cold` has been given back.
- *
- * Reads next: ../serve/echo.c.
  */
 #include "core/pool.h"
 

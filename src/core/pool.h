@@ -4,8 +4,6 @@
  *
  * They are address space until they are written to. What comes back is given back to the machine, but
  * for a few buffers that the next clients get. Any thread.
- *
- * Reads next: service.h.
  */
 #ifndef CORE_POOL_H
 #define CORE_POOL_H

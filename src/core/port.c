@@ -3,8 +3,6 @@
  *
  * Descriptors that all tables share (listener, wake-ups, pair) are opened here before any
  * worker runs, so that their numbers are low and the same in every table.
- *
- * Reads next: port_collect.c.
  */
 #include "core/port.h"
 

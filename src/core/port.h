@@ -5,8 +5,6 @@
  *
  * Life: port_create → port_start → port_open → … → port_stop → port_finish →
  * port_destroy. All of these by the main thread.
- *
- * Reads next: worker.h.
  */
 #ifndef CORE_PORT_H
 #define CORE_PORT_H

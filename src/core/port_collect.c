@@ -3,8 +3,6 @@
  *
  * Invariant: it takes time that depends on the number of workers only, and changes nothing but that the
  * state says what the kernel says of the listener.
- *
- * Reads next: port_explain.c.
  */
 #include "core/port.h"
 

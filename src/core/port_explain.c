@@ -3,8 +3,6 @@
  *
  * Invariants: asking changes nothing. The rules are those of judge.c and hold.c, and are ranked by
  * the order of sheds.def, as there; what is read was true at some moment of the asking.
- *
- * Reads next: walk.c.
  */
 #include "core/port_explain.h"
 

@@ -3,8 +3,6 @@
  * what it has decided for those that it remembers. As figures: src/daemon/explain.c has the words.
  *
  * Nothing is changed by asking: no token is taken, no source entered in the books. Main thread only.
- *
- * Reads next: walk.h.
  */
 #ifndef CORE_PORT_EXPLAIN_H
 #define CORE_PORT_EXPLAIN_H

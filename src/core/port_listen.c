@@ -7,8 +7,6 @@
  * Invariant: listen(2) of the port's listener is called in listen_with alone. To one that was destroyed
  * the bare call would give connections that are shut down already, or another port, and nobody could
  * see afterwards that it was lost.
- *
- * Reads next: port_collect.c.
  */
 #include <errno.h>
 #include <sys/socket.h>

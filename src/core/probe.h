@@ -5,8 +5,6 @@
  *
  * portd(8), LOOKING INSIDE, has the same table: names and arguments are an interface, additive only. A
  * reason is the word of `portctl stats`, a string.
- *
- * Reads next: shed.h.
  */
 #ifndef CORE_PROBE_H
 #define CORE_PROBE_H

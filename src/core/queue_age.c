@@ -3,8 +3,6 @@
  *
  * Invariants: numbers and times of the counts kept both grow; two that are neighbours but one are at
  * least `spacing` apart, so that the ring reaches back as far as QUEUE_AGE_COUNTS / 2 times that.
- *
- * Reads next: hold.c.
  */
 #include "core/queue_age.h"
 

@@ -17,8 +17,6 @@
  * too high, because somebody does, are forgotten.
  *
  * Any thread may call these. Times are ns of CLOCK_MONOTONIC.
- *
- * Reads next: hold.h.
  */
 #ifndef CORE_QUEUE_AGE_H
 #define CORE_QUEUE_AGE_H

@@ -2,8 +2,6 @@
  * queue_look.c - looks at the backlog queue: how deep it is, and how long its clients have been in it.
  *
  * Invariant: what goes into port->queue_age is read in the order that queue_age.h asks for.
- *
- * Reads next: hold.c.
  */
 #include "base/clock.h"
 #include "core/worker.h"

@@ -1,7 +1,5 @@
 /*
  * record.c - whom a worker has shed lately.
- *
- * Reads next: shed.c.
  */
 #include "core/record.h"
 

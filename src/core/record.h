@@ -4,8 +4,6 @@
  *
  * One writer (the worker), one reader (main), who hold a lock for as long as it takes to copy; the
  * worker never waits for it: what it cannot write at that moment it drops, and counts.
- *
- * Reads next: shed.h.
  */
 #ifndef CORE_RECORD_H
 #define CORE_RECORD_H

@@ -4,8 +4,6 @@
  *
  * All functions run in the connection's worker and must not block. Each returns 0 to go
  * on, or SERVICE_CLOSE(reason) to close: the caller closes, the service never does.
- *
- * Reads next: conn.h.
  */
 #ifndef CORE_SERVICE_H
 #define CORE_SERVICE_H

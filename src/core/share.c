@@ -6,8 +6,6 @@
  *     peer: with EPOLLEXCLUSIVE the wake-up that it got was perhaps the only one.
  *   - Whoever is out looks again after a pause, and comes back where nobody else takes the
  *     work: a peer that should may have stalled.
- *
- * Reads next: admit.c.
  */
 #include "core/share.h"
 

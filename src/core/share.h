@@ -3,8 +3,6 @@
  * worker that holds more than its share leaves it to the others for a while.
  *
  * All for the caller's own worker w, in its thread.
- *
- * Reads next: admit.h.
  */
 #ifndef CORE_SHARE_H
 #define CORE_SHARE_H

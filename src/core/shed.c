@@ -1,8 +1,6 @@
 /*
  * shed.c - SHED. One place answers, one place counts: a client counts under exactly one
  * reason; who calls has ranked them (sheds.def).
- *
- * Reads next: counters.c.
  */
 #include "core/shed.h"
 

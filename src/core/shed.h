@@ -1,8 +1,6 @@
 /*
  * shed.h - SHED: a connection that was accepted only to be answered and closed, with a
  * reason.
- *
- * Reads next: hold.h.
  */
 #ifndef CORE_SHED_H
 #define CORE_SHED_H

@@ -9,8 +9,6 @@
  *
  * Invariants: a source's open is the number of tickets with its entry that were neither
  * given nor undone; nothing is decided by shed counters.
- *
- * Reads next: source_table.c.
  */
 #include "core/source.h"
 

@@ -13,8 +13,6 @@
  * oldest.
  *
  * Times are ns of CLOCK_MONOTONIC. Any thread may call all but create and destroy.
- *
- * Reads next: accept.c.
  */
 #ifndef CORE_SOURCE_H
 #define CORE_SOURCE_H

@@ -40,8 +40,6 @@
  * net and its stripe stay. An entry's stripe changes from s to nobody's and from
  * nobody's to s with the lock of s only; while it is nobody's it is the thread's that
  * took it out.
- *
- * Reads next: accept.c.
  */
 #include "core/source_table.h"
 

@@ -1,8 +1,6 @@
 /*
  * source_table.h - where the books of the sources are kept: a hash table of fixed memory
  * that forgets. For source.c only.
- *
- * Reads next: source.c.
  */
 #ifndef CORE_SOURCE_TABLE_H
 #define CORE_SOURCE_TABLE_H

@@ -17,8 +17,6 @@
  *
  *     Memory that is short is shedding for as long as it is.
  *     draining covers all of them while it lasts, and down covers draining; what is below goes on.
- *
- * Reads next: hold.h.
  */
 #include "core/state.h"
 

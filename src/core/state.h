@@ -18,8 +18,6 @@
  *
  * Any thread may call these; a short mutex guards the transitions, which are rare. Time
  * comes in as an argument (ns, monotonic), so that tests own the clock.
- *
- * Reads next: hold.h.
  */
 #ifndef CORE_STATE_H
 #define CORE_STATE_H

@@ -6,8 +6,6 @@
  * appears in every machine-readable rendering, also at 0, because the renderings walk
  * these tables and name no row themselves. Arithmetic is in integers: no figure is
  * rounded twice.
- *
- * Reads next: stats_text.c.
  */
 #include "core/stats.h"
 

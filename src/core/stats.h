@@ -4,8 +4,6 @@
  * stats.c collects (port.h) in time that depends on the number of workers only, never on the number
  * of connections; stats_text.c, stats_json.c and stats_prometheus.c render. Names follow
  * "portctl stats" in portctl(1); they are an interface: additive only.
- *
- * Reads next: ../serve/tuple.c.
  */
 #ifndef CORE_STATS_H
 #define CORE_STATS_H

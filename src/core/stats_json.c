@@ -5,8 +5,6 @@
  * that is not printable ASCII is escaped. Numbers are exact. A comma is written before a
  * member, never after: `first` says whether the object that is being written has one
  * already.
- *
- * Reads next: stats_prometheus.c.
  */
 #include "core/stats.h"
 

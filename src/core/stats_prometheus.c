@@ -7,8 +7,6 @@
  * of an info without `_info`, writes a bucket's bound as a float, and ends with # EOF.
  * HELP and TYPE come once, before the samples of their family, and families do not
  * interleave. Base units only.
- *
- * Reads next: port.h.
  */
 #include "core/stats.h"
 

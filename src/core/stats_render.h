@@ -1,7 +1,5 @@
 /*
  * stats_render.h - what the renderings share. Private to stats*.c.
- *
- * Reads next: stats_text.c.
  */
 #ifndef CORE_STATS_RENDER_H
 #define CORE_STATS_RENDER_H

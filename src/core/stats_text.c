@@ -4,8 +4,6 @@
  * Invariants: the name of every figure is the one of JSON and the manual, the queue
  * carries the words of ss(8) too; rows at 0 are left out, totals never are; the books
  * stand at the end, and do not claim to balance when they do not.
- *
- * Reads next: stats_json.c.
  */
 #include "core/stats.h"
 

@@ -1,8 +1,6 @@
 /*
  * ticket.h - what judge.c has found out about a newcomer, and what goes with it from accept until it
  * is open.
- *
- * Reads next: judge.h.
  */
 #ifndef CORE_TICKET_H
 #define CORE_TICKET_H

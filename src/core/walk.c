@@ -4,8 +4,6 @@
  * Invariants: a walk is in one place at one worker at a time, and whoever takes it out of there by
  * exchange has it; only who has it touches anything of it but its state; chunks stay where they are
  * as long as the worker runs, so a walk may keep a pointer to one between turns.
- *
- * Reads next: worker.c.
  */
 #include "core/walk.h"
 

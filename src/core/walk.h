@@ -13,8 +13,6 @@
  *
  * Life of a piece: walk_ask → (the worker) → walk_poll says that it is there → its rows → walk_ask …
  * → walk_destroy. All of these by the main thread; only walk_serve is the worker's.
- *
- * Reads next: worker.h.
  */
 #ifndef CORE_WALK_H
 #define CORE_WALK_H

@@ -5,8 +5,6 @@
  * become possible again, free what was closed. The thread never blocks but in epoll_wait,
  * never logs, and never calls what may cache a descriptor number (libsystemd, name
  * services): in a private table that number can be a client's.
- *
- * Reads next: accept.c.
  */
 #include "core/worker.h"
 

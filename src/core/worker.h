@@ -2,8 +2,6 @@
  * worker.h - ACCEPT: a worker is a thread with an epoll loop of its own, perhaps a
  * descriptor table of its own, and the connections it has accepted. For core, and for
  * services, which use its loop, scratch buffer and counters; the daemon sees port.h.
- *
- * Reads next: accept.c, then admit.h.
  */
 #ifndef CORE_WORKER_H
 #define CORE_WORKER_H

@@ -6,8 +6,6 @@
  * memory is bounded by CLIENT_ANSWER_MAX, and by a few lines for client_ask_lines; whoever sits behind
  * the socket, nothing leaves this file that a terminal would obey; an answer is complete or it is none: end of
  * file is the only mark of its end, so one that stops in the midst of a line was cut.
- *
- * Reads next: output.c.
  */
 #include "ctl/client.h"
 

@@ -1,7 +1,5 @@
 /*
  * client.h - one request to portd's control socket, and its answer.
- *
- * Reads next: output.h.
  */
 #ifndef CTL_CLIENT_H
 #define CTL_CLIENT_H

@@ -3,8 +3,6 @@
  *
  * Invariants: nothing is printed as data that was not a whole answer; a failure leaves one reason
  * on stderr.
- *
- * Reads next: events.c.
  */
 #include "ctl/commands.h"
 

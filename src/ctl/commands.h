@@ -1,7 +1,5 @@
 /*
  * commands.h - what portctl's commands do with portd's answer.
- *
- * Reads next: usage.h.
  */
 #ifndef CTL_COMMANDS_H
 #define CTL_COMMANDS_H

@@ -4,8 +4,6 @@
  * Invariants: with a limit no more rows than that are in memory: they are a heap whose root is the one
  * that comes last, and goes first. portd's last line says how many there were: without it the answer
  * was cut, and nothing is printed.
- *
- * Reads next: conns_put.c.
  */
 #include "ctl/conns.h"
 

@@ -1,7 +1,5 @@
 /*
  * conns.h - `portctl conns`: the open connections, sorted and cut to the first of them.
- *
- * Reads next: client.h.
  */
 #ifndef CTL_CONNS_H
 #define CTL_CONNS_H

@@ -3,8 +3,6 @@
  *
  * Invariant: it is printed from a buffer of one size, so that a million rows need no memory beside
  * their own.
- *
- * Reads next: client.c.
  */
 #include "ctl/conns.h"
 

@@ -3,8 +3,6 @@
  *
  * Invariant: each answer ends with a cursor, which the next request takes up, so that no event is
  * printed twice and none is passed over in silence.
- *
- * Reads next: client.c.
  */
 #include "ctl/commands.h"
 

@@ -4,8 +4,6 @@
  * Invariants: without a portd there is an answer all the same, and it says what it is for; the
  * process that is looked at is the peer of the control socket as the kernel names it here, for
  * portd knows itself by another number where it is in a container.
- *
- * Reads next: limits_machine.c.
  */
 #include "ctl/limits.h"
 

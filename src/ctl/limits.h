@@ -4,8 +4,6 @@
  * limits_portd reads what portd says, limits_machine what the machine says; limits_chain
  * and limits_advise are arithmetic only, so that they can be tested with any machine;
  * limits_text and limits_json render. limits_run ties them together.
- *
- * Reads next: limits_machine.h.
  */
 #ifndef CTL_LIMITS_H
 #define CTL_LIMITS_H

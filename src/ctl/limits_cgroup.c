@@ -3,8 +3,6 @@
  *
  * Invariants: a limit of any group above counts as one of the process's own; the least wins. A
  * group without the file has no limit; what cannot be read is an error only if nothing can.
- *
- * Reads next: limits_unit.c.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -6,8 +6,6 @@
  * binds: the one that portd's own `bound_by` stands for. Rows that rest on an assumption
  * (estimate), or that count only when portd starts, are never `below`. What raises a
  * limit names twice what it is now, as far as that can be had.
- *
- * Reads next: limits_fds.c.
  */
 #include <errno.h>
 #include <inttypes.h>

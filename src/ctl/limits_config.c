@@ -5,8 +5,6 @@
  * Invariants: the place is the one that wins, for a value anywhere else has no effect; a file that
  * cannot be read has no place in it. Whether the files are right is for portd to say: of a line no
  * more is looked at than whether it is a section or sets a key.
- *
- * Reads next: limits_slots.c.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -4,8 +4,6 @@
  *
  * Invariants: arithmetic only. The values of a process count only if it is portd's; where it
  * cannot be seen, what portd says counts.
- *
- * Reads next: limits_memory.c.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -3,8 +3,6 @@
  *
  * Invariants: valid JSON (RFC 8259) whatever the texts hold; what is not known, has no limit or
  * does not apply is null; names are an interface: more may come, none goes.
- *
- * Reads next: limits.c.
  */
 #include <inttypes.h>
 #include <string.h>

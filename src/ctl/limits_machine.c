@@ -4,8 +4,6 @@
  * Invariants: nothing here fails; a value that could not be read says with which errno, and
  * where. Values of the whole machine are read before the network namespace is changed, for
  * another one does not show them (net.ipv4.tcp_mem).
- *
- * Reads next: limits_cgroup.c.
  */
 #include "ctl/limits_machine.h"
 

@@ -1,7 +1,5 @@
 /*
  * limits_machine.h - what this machine allows a process: a snapshot of /proc, /sys and systemd.
- *
- * Reads next: reason.h.
  */
 #ifndef CTL_LIMITS_MACHINE_H
 #define CTL_LIMITS_MACHINE_H

@@ -3,8 +3,6 @@
  *
  * Invariants: arithmetic only. Rows that rest on an assumption are estimates, and their notes say
  * which.
- *
- * Reads next: limits_queue.c.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -4,8 +4,6 @@
  * Invariants: a line that is not known is passed over and one that is missing leaves its number
  * unknown, so that portctl and portd need not be of the same version; without the lines of
  * `needed` it is no portd that has answered.
- *
- * Reads next: limits_config.c.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -3,8 +3,6 @@
  *
  * Invariants: arithmetic only. The advice never lowers anything; it rests on what was seen, and
  * where that is too little there is none.
- *
- * Reads next: limits_text.c.
  */
 #include <inttypes.h>
 

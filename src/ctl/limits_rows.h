@@ -1,7 +1,5 @@
 /*
  * limits_rows.h - how the rows of «portctl limits» are made. Private to limits_*.c.
- *
- * Reads next: limits_fds.c.
  */
 #ifndef CTL_LIMITS_ROWS_H
 #define CTL_LIMITS_ROWS_H

@@ -4,8 +4,6 @@
  * portctl stands on other floors than portd's core, so the formula stands here a second time;
  * tests/unit/test_ctl_limits.c holds both against each other on many machines. The figures are
  * those of portd.conf(5).
- *
- * Reads next: limits_chain.c.
  */
 #include "ctl/limits.h"
 

@@ -4,8 +4,6 @@
  * Invariants: no line is longer than WIDTH, unless a single word is; the row that binds is marked,
  * and what raises it stands below it; what could not be read takes one line and says why. Texts
  * that come from elsewhere (paths, names) lose their control characters.
- *
- * Reads next: limits_json.c.
  */
 #include <inttypes.h>
 #include <string.h>

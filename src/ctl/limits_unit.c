@@ -4,8 +4,6 @@
  * Invariants: systemctl(1) is asked only where systemd is the manager (sd_booted(3)), for at most
  * ASK_NS, and believed only if the process is the main process of the unit: in a container the
  * same name can be another unit's. Without an answer there is no unit, and no error.
- *
- * Reads next: limits_portd.c.
  */
 #include <fcntl.h>
 #include <poll.h>

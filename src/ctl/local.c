@@ -1,7 +1,5 @@
 /*
  * local.c - portd says times in UTC; people read their own.
- *
- * Reads next: reason.c.
  */
 #include "ctl/local.h"
 

@@ -1,7 +1,5 @@
 /*
  * local.h - portd says times in UTC; people read their own.
- *
- * Reads next: reason.h.
  */
 #ifndef CTL_LOCAL_H
 #define CTL_LOCAL_H

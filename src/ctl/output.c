@@ -5,8 +5,6 @@
  * Invariants: a file that was written aside is renamed or removed before
  * output_write_file returns, and signals wait until then; nothing is renamed over what is
  * no regular file, for the superuser could replace /dev/null that way.
- *
- * Reads next: portctl.c.
  */
 #include "ctl/output.h"
 

@@ -1,8 +1,6 @@
 /*
  * output.h - where an answer goes: standard output, or a file that appears whole or not
  * at all.
- *
- * Reads next: portctl.c.
  */
 #ifndef CTL_OUTPUT_H
 #define CTL_OUTPUT_H

@@ -4,8 +4,6 @@
  *
  * Invariants: data goes to standard output, words go to stderr; every failure leaves one
  * reason there and an exit code of portctl(1). A command is a row of commands[].
- *
- * Reads next: usage.c.
  */
 #include <signal.h>
 #include <stdbool.h>

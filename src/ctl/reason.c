@@ -1,7 +1,5 @@
 /*
  * reason.c - why there is no answer, in words.
- *
- * Reads next: limits.c.
  */
 #include "ctl/reason.h"
 

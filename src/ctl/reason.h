@@ -1,7 +1,5 @@
 /*
  * reason.h - why there is no answer, in words.
- *
- * Reads next: commands.h.
  */
 #ifndef CTL_REASON_H
 #define CTL_REASON_H

@@ -3,8 +3,6 @@
  *
  * Invariants: the text of --help and the table of words name every command that portctl.c
  * has.
- *
- * Reads next: client.c.
  */
 #include "config.h"
 

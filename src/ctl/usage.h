@@ -1,7 +1,5 @@
 /*
  * usage.h - what portctl says about itself.
- *
- * Reads next: client.h.
  */
 #ifndef CTL_USAGE_H
 #define CTL_USAGE_H

@@ -5,8 +5,6 @@
  * piece of it; the main thread never waits for a worker: one that has stalled is named as missing and
  * passed by. The pulse alone says who has (pulse.c). A clock of the listing's own would blame a worker
  * for the time in which all of portd stood still; and who answers the pulse has a piece ready with it.
- *
- * Reads next: requests.c.
  */
 #include "daemon/conns.h"
 

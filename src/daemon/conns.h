@@ -7,8 +7,6 @@
  *                               for each: times in us up to when it began, traffic in bytes
  *   missing WORKER              one that does not turn: not all of its connections were told of
  *   end N                       how many were; without this line the answer was cut
- *
- * Reads next: requests.h.
  */
 #ifndef DAEMON_CONNS_H
 #define DAEMON_CONNS_H

@@ -14,8 +14,6 @@
  *   portd's own user: the oldest of the others who do not read their answers;
  * - no descriptor left: a kept one is lent, then somebody makes room, then the source pauses. It is
  *   level-triggered, and must not spin.
- *
- * Reads next: peer.c.
  */
 #include "daemon/control.h"
 

@@ -7,8 +7,6 @@
  * can neither block portd nor lock others out, and nobody locks root or portd's own user out. An answer may also be a stream, which comes piece by
  * piece as the client takes it: then the deadline is one for each piece, and CONTROL_STREAM_NS for all
  * of it. Main thread only.
- *
- * Reads next: peer.h.
  */
 #ifndef DAEMON_CONTROL_H
 #define DAEMON_CONTROL_H

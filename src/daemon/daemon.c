@@ -3,8 +3,6 @@
  *
  * Invariant: nothing in the loop blocks, and no failure in it but sd-event's own ends
  * portd.
- *
- * Reads next: tell.c.
  */
 #include "daemon/daemon.h"
 

@@ -6,8 +6,6 @@
  * service manager what goes on. Everything in src/daemon runs in it, and only there:
  * libsystemd and the name services keep descriptor numbers in mind, and in a worker's own
  * table such a number can be a client's.
- *
- * Reads next: tell.h.
  */
 #ifndef DAEMON_DAEMON_H
 #define DAEMON_DAEMON_H

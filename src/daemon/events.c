@@ -2,8 +2,6 @@
  * events.c - what goes into the history, and the answer to `portctl events`.
  *
  * Invariant: while spells are summed up, port_top_shed counts over all of them.
- *
- * Reads next: explain.c.
  */
 #include "daemon/events.h"
 

@@ -1,8 +1,6 @@
 /*
  * events.h - what goes into the history, and the answer to `portctl events`. Each of these is called
  * where the thing happens. Main thread only.
- *
- * Reads next: explain.h.
  */
 #ifndef DAEMON_EVENTS_H
 #define DAEMON_EVENTS_H

@@ -2,8 +2,6 @@
  * explain.c - the answer to `portctl explain ADDRESS`.
  *
  * Invariant: what the client wrote comes back only as an address of ours, or escaped.
- *
- * Reads next: explain_words.c.
  */
 #include "daemon/explain.h"
 

@@ -1,8 +1,6 @@
 /*
  * explain.h - the answer to `portctl explain ADDRESS`: what core/port_explain.h says, in words or as
  * JSON. Main thread only.
- *
- * Reads next: conns.h.
  */
 #ifndef DAEMON_EXPLAIN_H
 #define DAEMON_EXPLAIN_H

@@ -1,7 +1,5 @@
 /*
  * explain_words.c - what `portctl explain` says of each rule and of the outcome.
- *
- * Reads next: conns.c.
  */
 #include "daemon/explain_words.h"
 

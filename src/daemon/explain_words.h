@@ -1,8 +1,6 @@
 /*
  * explain_words.h - what `portctl explain` says of each rule and of the outcome: the same words as text
  * and in JSON.
- *
- * Reads next: conns.h.
  */
 #ifndef DAEMON_EXPLAIN_WORDS_H
 #define DAEMON_EXPLAIN_WORDS_H

@@ -4,8 +4,6 @@
  * Invariant: the gate is closed only while a spell is on that is old enough, and opened by whatever
  * sees first that it is not: so no cause that has gone can leave the port shut for longer than a
  * tick.
- *
- * Reads next: pulse.c.
  */
 #include "daemon/gate.h"
 

@@ -2,8 +2,6 @@
  * gate.h - [shed] gate: when a spell of being full has lasted for gate_after, SYNs stay unanswered
  * until it is over, so that clients, and whoever balances load between servers, see early that
  * nobody is at home here. Main thread only.
- *
- * Reads next: pulse.h.
  */
 #ifndef DAEMON_GATE_H
 #define DAEMON_GATE_H

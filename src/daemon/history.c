@@ -3,8 +3,6 @@
  *
  * Invariants: an entry that was written is not touched again until it is overwritten; a topic that
  * keeps something back writes nothing else before that.
- *
- * Reads next: history_text.c.
  */
 #include "daemon/history.h"
 

@@ -12,8 +12,6 @@
  *
  * An entry's number grows by one from entry to entry and is never used again: who asks «since N» sees
  * every entry once, and knows how many were lost. Main thread only. Times are ns of CLOCK_MONOTONIC.
- *
- * Reads next: history_text.h.
  */
 #ifndef DAEMON_HISTORY_H
 #define DAEMON_HISTORY_H

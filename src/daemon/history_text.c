@@ -2,8 +2,6 @@
  * history_text.c - entries of the history in words, and as JSON.
  *
  * Invariants: an entry is one line, whatever its texts hold; the names in JSON are an interface.
- *
- * Reads next: events.c.
  */
 #include "daemon/history_text.h"
 

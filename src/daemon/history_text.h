@@ -1,7 +1,5 @@
 /*
  * history_text.h - entries of the history in words, and as JSON; the answer to `portctl events`.
- *
- * Reads next: events.h.
  */
 #ifndef DAEMON_HISTORY_TEXT_H
 #define DAEMON_HISTORY_TEXT_H

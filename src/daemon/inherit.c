@@ -3,8 +3,6 @@
  *
  * Invariant: d->kept_elsewhere is true only while another process, the service manager, holds the
  * listener too. Then stopping leaves its queue to the next portd.
- *
- * Reads next: start.c.
  */
 #include "daemon/inherit.h"
 

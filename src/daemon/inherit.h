@@ -11,8 +11,6 @@
  *                     one any more it is dropped, and the configured one bound.
  *
  * Main thread only, and before any other thread runs but for inherit_store.
- *
- * Reads next: start.h.
  */
 #ifndef DAEMON_INHERIT_H
 #define DAEMON_INHERIT_H

@@ -3,8 +3,6 @@
  *
  * Invariant: a record has the fields of its row in journal.def, all of them and no other.
  * (tests/system/test_journal.py looks.)
- *
- * Reads next: tell.c.
  */
 #include "daemon/journal.h"
 

@@ -2,8 +2,6 @@
  * journal.h - what operators alert on, as records of the journal: journal.def has a row for
  * each, with the MESSAGE_ID that stands for it for ever. Where stderr is not the journal a
  * record is a plain line of the log. Main thread only.
- *
- * Reads next: tell.h.
  */
 #ifndef DAEMON_JOURNAL_H
 #define DAEMON_JOURNAL_H

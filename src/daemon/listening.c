@@ -3,8 +3,6 @@
  *
  * Invariant: d->down_since is set while the port is down, as far as the last look has shown, and the
  * log has said so.
- *
- * Reads next: pulse.c.
  */
 #include "daemon/listening.h"
 

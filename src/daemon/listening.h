@@ -3,8 +3,6 @@
  * that somebody destroyed listens again at once; where that fails, or accept4 fails for everybody, the
  * port is down, and portd ends with exit status 1 unless that is over soon: the service manager starts
  * it again. Main thread only.
- *
- * Reads next: pulse.h.
  */
 #ifndef DAEMON_LISTENING_H
 #define DAEMON_LISTENING_H

@@ -8,8 +8,6 @@
  *
  * Invariant: the socket is never connected. The address is named with every message, so
  * that a manager which comes back under the same path is heard again.
- *
- * Reads next: reserve.c.
  */
 #include "daemon/notify.h"
 

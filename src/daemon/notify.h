@@ -3,8 +3,6 @@
  * socket.
  *
  * Nothing here blocks and no failure ends portd. Main thread only.
- *
- * Reads next: reserve.h.
  */
 #ifndef DAEMON_NOTIFY_H
 #define DAEMON_NOTIFY_H

@@ -1,7 +1,5 @@
 /*
  * options.c - the command line of portd, read once, before anything else is done.
- *
- * Reads next: start.c.
  */
 #include <config.h>
 

@@ -1,7 +1,5 @@
 /*
  * options.h - the command line of portd.
- *
- * Reads next: start.h.
  */
 #ifndef DAEMON_OPTIONS_H
 #define DAEMON_OPTIONS_H

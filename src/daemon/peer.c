@@ -1,7 +1,5 @@
 /*
  * peer.c - who is at the other end of a control connection.
- *
- * Reads next: socket_file.c.
  */
 #include "daemon/peer.h"
 

@@ -1,7 +1,5 @@
 /*
  * peer.h - who is at the other end of a control connection.
- *
- * Reads next: socket_file.h.
  */
 #ifndef DAEMON_PEER_H
 #define DAEMON_PEER_H

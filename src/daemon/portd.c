@@ -3,8 +3,6 @@
  *
  * This is where the floors meet: core serves connections through the table of services
  * that is handed in here, and names none of them.
- *
- * Reads next: options.c, then start.c; a connection's life begins in ../core/listener.c.
  */
 #include <errno.h>
 

@@ -3,8 +3,6 @@
  *
  * Invariant: WATCHDOG=1 is sent only after every worker has answered the last poke.
  * sd-event's own watchdog would prove no more than that the main thread lives.
- *
- * Reads next: reload.c.
  */
 #include "daemon/pulse.h"
 

@@ -1,8 +1,6 @@
 /*
  * pulse.h - is every worker alive, and what do they have to say: their pulse, the
  * watchdog, and the events they hand over, as log lines. Main thread only.
- *
- * Reads next: reload.h.
  */
 #ifndef DAEMON_PULSE_H
 #define DAEMON_PULSE_H

@@ -2,8 +2,6 @@
  * rebind.c - what cleans up /run, or a rm(1) too many, takes the control socket's name away, or a file
  * from elsewhere gets it; who is connected stays so, and nobody else can come. A socket cannot get its
  * name back: a new one does.
- *
- * Reads next: requests.c.
  */
 #include "daemon/rebind.h"
 

@@ -1,7 +1,5 @@
 /*
  * rebind.h - the control socket's file, made again when somebody has removed or replaced it.
- *
- * Reads next: requests.h.
  */
 #ifndef DAEMON_REBIND_H
 #define DAEMON_REBIND_H

@@ -4,8 +4,6 @@
  * Invariant: an errno has one sentence for each of its causes, and what cannot be told apart here
  * is named together. Nothing that is looked at may be large: /proc/self/net/tcp of a machine with
  * a million connections is read up to REFUSAL_SOCKETS lines (listeners come first).
- *
- * Reads next: trial.c.
  */
 #include "daemon/refusal.h"
 

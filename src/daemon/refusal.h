@@ -3,8 +3,6 @@
  * as it can be found out, and a remedy that works there.
  *
  * Main thread only: files of /proc are opened for a moment.
- *
- * Reads next: trial.h.
  */
 #ifndef DAEMON_REFUSAL_H
 #define DAEMON_REFUSAL_H

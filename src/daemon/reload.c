@@ -3,8 +3,6 @@
  *
  * Invariant: d->config and d->budget are what the workers have. They change together,
  * after everything that can fail.
- *
- * Reads next: requests.c.
  */
 #include "daemon/reload.h"
 

@@ -1,8 +1,6 @@
 /*
  * reload.h - take a changed configuration into force, all or nothing. SIGHUP and `portctl
  * reload` are the same. Main thread only.
- *
- * Reads next: requests.h.
  */
 #ifndef DAEMON_RELOAD_H
 #define DAEMON_RELOAD_H

@@ -1,7 +1,5 @@
 /*
  * requests.c - what the control socket can be asked, and the answers.
- *
- * Reads next: notify.c.
  */
 #include "daemon/requests.h"
 

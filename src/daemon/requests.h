@@ -1,7 +1,5 @@
 /*
  * requests.h - what the control socket can be asked, and the answers. Main thread only.
- *
- * Reads next: notify.h.
  */
 #ifndef DAEMON_REQUESTS_H
 #define DAEMON_REQUESTS_H

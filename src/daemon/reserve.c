@@ -4,8 +4,6 @@
  * Invariant: each place holds a descriptor that this file opened, or -1. The low places
  * are filled first and lent first: EMFILE looks at numbers, and a low one helps even
  * after the limit has been lowered under the running process.
- *
- * Reads next: control.c.
  */
 #include "daemon/reserve.h"
 

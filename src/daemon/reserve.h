@@ -13,8 +13,6 @@
  * A reload reads its files under that lock, each before it opens the next: to open all
  * first would take as many descriptors as there are files, just when there are none.
  * Workers do not wait for that longer than fdtable_lock lets them.
- *
- * Reads next: control.h.
  */
 #ifndef DAEMON_RESERVE_H
 #define DAEMON_RESERVE_H

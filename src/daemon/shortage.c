@@ -3,8 +3,6 @@
  *
  * Invariant: where the files cannot be opened (descriptors may be short, too) what was last read
  * stays.
- *
- * Reads next: pulse.c.
  */
 #include "daemon/shortage.h"
 

@@ -1,8 +1,6 @@
 /*
  * shortage.h - the machine's memory is watched, so that newcomers are shed before the kernel kills
  * somebody for it. Main thread only.
- *
- * Reads next: pulse.h.
  */
 #ifndef DAEMON_SHORTAGE_H
 #define DAEMON_SHORTAGE_H

@@ -4,8 +4,6 @@
  * Invariant: whether a second signal to stop is the same wish is not judged by the time at which it
  * is read: a timer of a lower priority says when the time for that is over. So one that came in time
  * counts as such, however late this thread was.
- *
- * Reads next: reload.c.
  */
 #include "daemon/signals.h"
 

@@ -10,8 +10,6 @@
  * whom the kernel then buries itself.
  *
  * Main thread only.
- *
- * Reads next: reload.h.
  */
 #ifndef DAEMON_SIGNALS_H
 #define DAEMON_SIGNALS_H

@@ -6,8 +6,6 @@
  * while it still answers. A file that was replaced under us is somebody else's by then, and stays. No
  * name is trusted twice: what was made is opened once, without following a link, and gets its group
  * and mode through that descriptor.
- *
- * Reads next: socket_lock.c.
  */
 #include "daemon/socket_file.h"
 

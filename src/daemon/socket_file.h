@@ -1,8 +1,6 @@
 /*
  * socket_file.h - the file under which the control socket is found: made, replaced, taken
  * away.
- *
- * Reads next: socket_lock.h.
  */
 #ifndef DAEMON_SOCKET_FILE_H
 #define DAEMON_SOCKET_FILE_H

@@ -3,8 +3,6 @@
  *
  * Invariant: who holds the lock holds it on the file that has the name. A lock on a file that its
  * last holder has unlinked meanwhile keeps nobody out, and is none.
- *
- * Reads next: reserve.c.
  */
 #include "daemon/socket_lock.h"
 

@@ -1,8 +1,6 @@
 /*
  * socket_lock.h - a lock beside the control socket's file, for the moment in which it is made: two
  * portd that start at once must not take each other's socket for one that is left over.
- *
- * Reads next: reserve.h.
  */
 #ifndef DAEMON_SOCKET_LOCK_H
 #define DAEMON_SOCKET_LOCK_H

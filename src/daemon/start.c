@@ -3,8 +3,6 @@
  *
  * Invariant: a step that fails has said why in a line of its own; what it left in the
  * struct daemon can be given to daemon_close.
- *
- * Reads next: daemon.c.
  */
 #include "daemon/start.h"
 

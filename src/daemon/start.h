@@ -3,8 +3,6 @@
  * and what helps. Main thread only.
  *
  * Each step returns 0, or the code to exit with (options.h) after saying why on stderr.
- *
- * Reads next: daemon.h.
  */
 #ifndef DAEMON_START_H
 #define DAEMON_START_H

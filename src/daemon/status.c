@@ -3,8 +3,6 @@
  *
  * Invariant: a change of state that has not been sent has the one-shot timer running, or
  * is seen with the next tick.
- *
- * Reads next: pulse.c.
  */
 #include "daemon/status.h"
 

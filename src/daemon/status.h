@@ -4,8 +4,6 @@
  * STATUS= goes out at least every 10 s, and at once on a change of state, but at most
  * five times a second however the state flaps. While portd is full, or memory is short, it ends with the reason.
  * Main thread only.
- *
- * Reads next: pulse.h.
  */
 #ifndef DAEMON_STATUS_H
 #define DAEMON_STATUS_H

@@ -4,8 +4,6 @@
  * Invariant: the last line told of what begins and of what ends it (full or out of
  * descriptors, and no longer full; stalled, and turns again; down, and up) is the newer one. A text that
  * its opposite has overtaken is not told any more, only counted.
- *
- * Reads next: status.c.
  */
 #include "daemon/tell.h"
 

@@ -9,8 +9,6 @@
  *
  * What an operator has done is told at once, and delays no other line: TELL_ASKED_BURST times, each
  * of which comes back after TELL_KIND_NS. Main thread only. Time is an argument (ns).
- *
- * Reads next: status.h.
  */
 #ifndef DAEMON_TELL_H
 #define DAEMON_TELL_H

@@ -2,8 +2,6 @@
  * trial.c - what a start would run into, found out without starting.
  *
  * Invariant: whatever is taken is given back before the function returns.
- *
- * Reads next: inherit.c.
  */
 #include "daemon/trial.h"
 

@@ -1,8 +1,6 @@
 /*
  * trial.h - what a start would run into, found out without starting: a start that would fail says
  * so before it has taken anything, and `portd -t` says the same.
- *
- * Reads next: daemon.h.
  */
 #ifndef DAEMON_TRIAL_H
 #define DAEMON_TRIAL_H

@@ -1,7 +1,5 @@
 /*
  * wall.c - the time on the wall, and texts for JSON.
- *
- * Reads next: history.c.
  */
 #include "daemon/wall.h"
 

@@ -5,8 +5,6 @@
  * Both clocks are read when somebody asks, not when something happens: a wall clock that jumps
  * shifts all times alike and changes no order. Only UTC: a time zone is a file, and portd may be
  * out of descriptors. portctl makes local time of it.
- *
- * Reads next: history.h.
  */
 #ifndef DAEMON_WALL_H
 #define DAEMON_WALL_H

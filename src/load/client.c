@@ -4,8 +4,6 @@
  * Invariants: each attempt gets exactly one outcome (decide), or is given up as undecided by
  * engine.c; every socket closes with a reset, so that no TIME_WAIT holds its port. Events
  * are edge-triggered: reading goes on until there is no more.
- *
- * Reads next: engine.c.
  */
 #include "load/client.h"
 

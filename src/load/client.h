@@ -1,7 +1,5 @@
 /*
  * client.h - one connection: started, connected, spoken to, and what became of it.
- *
- * Reads next: client.c.
  */
 #ifndef LOAD_CLIENT_H
 #define LOAD_CLIENT_H

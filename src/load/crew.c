@@ -4,8 +4,6 @@
  * Invariants: a child that is alive has its pid in pids[]; signals are blocked and read from
  * signal_fd, and the children ignore those of the terminal, so that Ctrl-C ends in a report;
  * no child outlives this process (PR_SET_PDEATHSIG).
- *
- * Reads next: engine.c.
  */
 #include "load/crew.h"
 

@@ -1,7 +1,5 @@
 /*
  * crew.h - the worker processes, from the parent's side: forked, given orders, waited for.
- *
- * Reads next: crew.c.
  */
 #ifndef LOAD_CREW_H
 #define LOAD_CREW_H

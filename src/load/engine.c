@@ -5,8 +5,6 @@
  * the server does (an open loop); it never starts early, and when it starts late, its times
  * count from when it was due. A batch of events is over before a connection starts, so that
  * no event meets a descriptor's next owner.
- *
- * Reads next: client.c.
  */
 #include "load/engine.h"
 

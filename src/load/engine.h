@@ -1,8 +1,6 @@
 /*
  * engine.h - one worker process: one epoll set, the schedule, and the connections by
  * descriptor number.
- *
- * Reads next: engine.c.
  */
 #ifndef LOAD_ENGINE_H
 #define LOAD_ENGINE_H

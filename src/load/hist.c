@@ -3,8 +3,6 @@
  *
  * Invariant: buckets 0 to 63 are one ns wide; row e of the others, e from 0, has the values
  * from 64 << e to (128 << e) - 1 in 64 buckets that are 1 << e wide.
- *
- * Reads next: plan.c.
  */
 #include "load/hist.h"
 

@@ -2,8 +2,6 @@
  * hist.h - a histogram of times in fixed memory: 64 buckets of equal width for each power of
  * two, so that what it says is at most 1/64 (1.6 %) above what was measured, and never
  * below. One writer; merged only once the writer rests.
- *
- * Reads next: shared.h.
  */
 #ifndef LOAD_HIST_H
 #define LOAD_HIST_H

@@ -4,8 +4,6 @@
  *
  * Invariant: a reason is given only for what was measured: errors of system calls, starts
  * that were late, CPU used and waited for.
- *
- * Reads next: report.c.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -3,8 +3,6 @@
  *
  * Invariants: every mistake is told on stderr in one line that names the option; what
  * options_read has returned -1 for is whole and within its ranges.
- *
- * Reads next: usage.c.
  */
 #include "load/options.h"
 

@@ -1,7 +1,5 @@
 /*
  * options.h - what was asked on the command line, with every default filled in.
- *
- * Reads next: options.c.
  */
 #ifndef LOAD_OPTIONS_H
 #define LOAD_OPTIONS_H

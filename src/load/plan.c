@@ -3,8 +3,6 @@
  *
  * Invariants: the shares add up to the plan's connections; no source has more than PLAN_PORTS
  * connections over all processes, which are PLAN_PROCESSES_MAX at most.
- *
- * Reads next: crew.c.
  */
 #include "load/plan.h"
 

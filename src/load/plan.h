@@ -6,8 +6,6 @@
  * Past half of the ephemeral ports from one address to one target connect(2) has to search
  * for a free one, and slows down a hundredfold (measured: from 28,000/s to 200/s at 14,116);
  * so no address is given more than PLAN_PORTS.
- *
- * Reads next: plan.c.
  */
 #ifndef LOAD_PLAN_H
 #define LOAD_PLAN_H

@@ -3,8 +3,6 @@
  *
  * Invariants: data goes to standard output, words go to stderr; every failure leaves one
  * reason there and an exit code of portload(1).
- *
- * Reads next: options.c.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,5 @@
 /*
  * progress.c - see progress.h.
- *
- * Reads next: report.c.
  */
 #include "load/progress.h"
 

@@ -1,7 +1,5 @@
 /*
  * progress.h - one line on a terminal, once a second.
- *
- * Reads next: progress.c.
  */
 #ifndef LOAD_PROGRESS_H
 #define LOAD_PROGRESS_H

@@ -3,8 +3,6 @@
  *
  * Invariant: a step is over, with every connection's outcome known, before the next begins:
  * no step pays for the one before.
- *
- * Reads next: portload.c.
  */
 #include <stdlib.h>
 

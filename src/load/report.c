@@ -1,8 +1,6 @@
 /*
  * report.c - the report for people: what became of the connections, how long it took, and
  * whether portload was the limit.
- *
- * Reads next: report_json.c.
  */
 #include "load/report.h"
 

@@ -1,7 +1,5 @@
 /*
  * report.h - what a run has found, for people and for programs.
- *
- * Reads next: report.c.
  */
 #ifndef LOAD_REPORT_H
 #define LOAD_REPORT_H

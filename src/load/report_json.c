@@ -4,8 +4,6 @@
  *
  * Invariant: every member is there in every object, so that who reads it need not ask;
  * what does not go with the command is null.
- *
- * Reads next: ramp.c.
  */
 #include <errno.h>
 #include <inttypes.h>

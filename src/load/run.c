@@ -3,8 +3,6 @@
  *
  * Invariant: figures are summed only once every process rests, but for a hold that goes on,
  * whose counters alone still change.
- *
- * Reads next: limited.c.
  */
 #include "load/run.h"
 

@@ -1,7 +1,5 @@
 /*
  * run.h - the commands, as the parent carries them out.
- *
- * Reads next: run.c.
  */
 #ifndef LOAD_RUN_H
 #define LOAD_RUN_H

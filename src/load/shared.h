@@ -5,8 +5,6 @@
  * An order is a word and its figures, valid once its serial number has gone up. A worker
  * says in `done` which order it has carried out. Counters may be read at any time; the
  * histograms, and the rest, only once the worker has said that it is done.
- *
- * Reads next: plan.h.
  */
 #ifndef LOAD_SHARED_H
 #define LOAD_SHARED_H

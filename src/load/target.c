@@ -4,8 +4,6 @@
  *
  * Invariant: addresses are counted from the base on in network order, so that the sources of
  * two processes never meet (plan.c).
- *
- * Reads next: plan.c.
  */
 #include "load/target.h"
 

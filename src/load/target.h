@@ -1,8 +1,6 @@
 /*
  * target.h - whom to load, and from which addresses: names are looked up, strangers are
  * refused.
- *
- * Reads next: target.c.
  */
 #ifndef LOAD_TARGET_H
 #define LOAD_TARGET_H

@@ -1,7 +1,5 @@
 /*
  * usage.c - see usage.h.
- *
- * Reads next: target.c.
  */
 #include "load/usage.h"
 

@@ -1,7 +1,5 @@
 /*
  * usage.h - what portload says about itself.
- *
- * Reads next: options.c.
  */
 #ifndef LOAD_USAGE_H
 #define LOAD_USAGE_H

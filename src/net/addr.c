@@ -4,8 +4,6 @@
  * Invariants: a struct addr is zero but for what its family uses; it is never v4-mapped:
  * every way in goes through addr_set_v6. Nothing here asks a name service, and only
  * addr_resolve and addr_name_as open a descriptor, so a worker may call all the others.
- *
- * Reads next: sock.c.
  */
 #include "net/addr.h"
 

@@ -3,8 +3,6 @@
  *
  * An IPv4 address that came through an IPv6 socket (::ffff:a.b.c.d, RFC 4291 § 2.5.5.2)
  * is IPv4 here, from the moment it is read: users never see the mapped form.
- *
- * Reads next: sock.h.
  */
 #ifndef NET_ADDR_H
 #define NET_ADDR_H

@@ -1,7 +1,5 @@
 /*
  * fdpass.c - see fdpass.h. One byte goes with each descriptor: SCM_RIGHTS needs data to travel with.
- *
- * Reads next: ../core/config.c.
  */
 #include "net/fdpass.h"
 

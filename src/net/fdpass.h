@@ -1,8 +1,6 @@
 /*
  * fdpass.h - a descriptor from one table to another, by SCM_RIGHTS (unix(7)) over a socket that keeps
  * message boundaries.
- *
- * Reads next: ../core/config.h.
  */
 #ifndef NET_FDPASS_H
 #define NET_FDPASS_H

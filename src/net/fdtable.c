@@ -4,8 +4,6 @@
  * Invariant of the lock: lend.mutex is held for a few instructions only, never over a
  * system call, so that nobody can stall in it; who stalls while `taken` is waited for
  * only once, and only so long. lend.lent is set by who has the lock only, and goes with it.
- *
- * Reads next: fdpass.c.
  */
 #include "net/fdtable.h"
 

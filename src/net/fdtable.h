@@ -5,8 +5,6 @@
  * EMFILE compares the lowest free descriptor number with RLIMIT_NOFILE, ENFILE counts
  * open files of the whole system (open(2), fs/file.c). So a kept descriptor is an open
  * file of its own, not a dup, and at a low number.
- *
- * Reads next: fdpass.h.
  */
 #ifndef NET_FDTABLE_H
 #define NET_FDTABLE_H

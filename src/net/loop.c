@@ -1,8 +1,6 @@
 /*
  * loop.c - epoll, thinly. Level-triggered throughout but for the listener's holder
  * (hold.c).
- *
- * Reads next: fdtable.c.
  */
 #include "net/loop.h"
 

@@ -7,8 +7,6 @@
  * allocated until the batch is over: close at once, free after the batch.
  *
  * Not shared between threads.
- *
- * Reads next: fdtable.h.
  */
 #ifndef NET_LOOP_H
 #define NET_LOOP_H

@@ -16,8 +16,6 @@
  * Invariants: an address is 128 bits here, IPv4 in the first 32, so that both families
  * share all code but the two arrays; bits beyond a network's length are 0; begins rise,
  * and no network begins before the end of the one before it.
- *
- * Reads next: fdpass.c.
  */
 #include "net/prefix.h"
 

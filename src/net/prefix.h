@@ -9,8 +9,6 @@
  *
  * Any thread may call all of these. Who holds a set may share it or give it up while others do so,
  * too. What builds a set looks interfaces up, which opens a descriptor for a moment.
- *
- * Reads next: fdpass.h.
  */
 #ifndef NET_PREFIX_H
 #define NET_PREFIX_H

@@ -1,8 +1,6 @@
 /*
  * prefix_item.h - networks on their way from a text into a set: between prefix_read.c and prefix.c
  * only.
- *
- * Reads next: prefix_read.c.
  */
 #ifndef NET_PREFIX_ITEM_H
 #define NET_PREFIX_ITEM_H

@@ -3,8 +3,6 @@
  *
  * Invariant: what is no network is told in one line, with what is allowed, whatever bytes it is made
  * of.
- *
- * Reads next: prefix.c.
  */
 #include "net/prefix_item.h"
 

@@ -1,7 +1,5 @@
 /*
  * sock.c - see sock.h.
- *
- * Reads next: sock_progress.c.
  */
 #include "net/sock.h"
 

@@ -1,7 +1,5 @@
 /*
  * sock.h - small calls on connected TCP sockets.
- *
- * Reads next: loop.h.
  */
 #ifndef NET_SOCK_H
 #define NET_SOCK_H

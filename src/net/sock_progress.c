@@ -1,8 +1,6 @@
 /*
  * sock_progress.c - see sock.h. A file of its own: <linux/tcp.h> knows more of struct tcp_info than
  * <netinet/tcp.h>, and the two cannot be included together.
- *
- * Reads next: loop.c.
  */
 #include "net/sock.h"
 

@@ -1,7 +1,5 @@
 /*
  * discard.c - the kernel drops the bytes itself (MSG_TRUNC, tcp(7)): nothing is copied.
- *
- * Reads next: ../daemon/control.c.
  */
 #include "serve/discard.h"
 

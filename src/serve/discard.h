@@ -1,7 +1,5 @@
 /*
  * discard.h - the service «discard»: reads and throws away (RFC 863).
- *
- * Reads next: ../daemon/control.h.
  */
 #ifndef SERVE_DISCARD_H
 #define SERVE_DISCARD_H

@@ -7,8 +7,6 @@
  *
  * The end of the client's stream is read only after everything before it was sent back;
  * then the connection is closed, which ends the other direction behind the last byte.
- *
- * Reads next: discard.c.
  */
 #include "serve/echo.h"
 

@@ -1,8 +1,6 @@
 /*
  * echo.h - the service «echo»: returns what it gets (RFC 862), serves half-open clients
  * right, and stops reading from a client that does not read.
- *
- * Reads next: discard.h.
  */
 #ifndef SERVE_ECHO_H
 #define SERVE_ECHO_H

@@ -1,8 +1,6 @@
 /*
  * tuple.c - speaks first and never reads: what the client has sent is thrown away while
  * the connection lingers (conn.c), or its reset could overtake the line.
- *
- * Reads next: echo.c.
  */
 #include "serve/tuple.h"
 

@@ -2,8 +2,6 @@
  * tuple.h - the service «tuple»: one line, `tcp SRC_ADDR SRC_PORT DST_ADDR DST_PORT\n`,
  * then closes so that the client surely gets it. What makes a connection unique, shown by
  * the connection itself.
- *
- * Reads next: echo.h.
  */
 #ifndef SERVE_TUPLE_H
 #define SERVE_TUPLE_H
