@@ -3,6 +3,7 @@
  */
 #include "fuzz.h"
 
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,8 +130,12 @@ static void check_members(char *text, const struct prefix_set *set)
 		char *slash = strchr(item, '/');
 		if (slash)
 			*slash = '\0';
-		FUZZ_CHECK(addr_parse_host(item, &probe[m.n]) == 0, "'%s' is no address",
+		struct addr_named named;
+		FUZZ_CHECK(addr_parse_host_named(item, &named) == 0, "'%s' is no address",
 		        item);
+		probe[m.n] = named.addr;
+		if (*named.interface)
+			probe[m.n].scope = if_nametoindex(named.interface);
 		m.n++;
 	}
 	/* A longer list is not looked at in full. */
